@@ -1,0 +1,146 @@
+// Package capture is the agent between a source database and its stream: it publishes every committed change exactly once,
+// in commit order, and releases the source's log only after JetStream holds the change durably.
+package capture
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// Source is a database whose log of committed changes can be read by one process at a time.
+type Source interface {
+	// Acquire connects, makes publication and slot where they are missing and allowed, and takes the slot, so that no
+	// other process can. While another one holds it, Acquire waits as a standby and calls waiting once.
+	Acquire(ctx context.Context, waiting func(holder string)) (Log, error)
+}
+
+// Log is the change log of a source, held by this process. Only Next is called by one goroutine at a time with Start; Confirm,
+// Holds and the Snapshotter's methods may run beside it.
+type Log interface {
+	// Info describes server and slot at the time of Acquire.
+	Info() Info
+
+	// Check refuses a position from which the log cannot be continued without a gap: *GapError. identity is the server's
+	// that the record remembers, first the position at which the slot was created.
+	Check(ctx context.Context, from, first event.Position, identity string) error
+
+	// Start begins to read after a position: what lies at or before it is skipped here, whatever the server sends again. A
+	// position of a change (Change > 0) must be met if its transaction lies in what is read again: *GapError.
+	Start(ctx context.Context, after event.Position) error
+
+	// Next blocks until there is something and gives what is there, in commit order; the items are valid until the next
+	// call. It answers the server's keepalives whenever that is due, also while nobody calls it.
+	Next(ctx context.Context) (Run, error)
+
+	// Confirm lets the server release its log up to the end-of-transaction position (Change = 0).
+	Confirm(ctx context.Context, p event.Position) error
+
+	// Holds says whether this process still holds the slot: nil, or why not.
+	Holds(ctx context.Context) error
+
+	Close(ctx context.Context) error
+}
+
+// Run is what Next gives.
+type Run struct {
+	Items []Item
+	More  bool // more was waiting already: there is a backlog
+}
+
+// Kind of an item.
+type Kind uint8
+
+// Kinds of items.
+const (
+	Changed   Kind = iota // a change of a captured table; one is held back until the next one or its commit, for Change.Last
+	Committed             // a transaction is complete, also one without captured changes; Position has Change = 0
+	Idle                  // the server has sent everything up to Position (a keepalive); Change = 0
+	Marked                // a message of Snapshotter.Mark came back; Position is its place
+	Structure             // Schema is used by the changes that follow, for the first time since Start; or a table's structure changed
+)
+
+// Item is one thing that the log says.
+type Item struct {
+	Kind     Kind
+	Change   *event.Change // of Changed
+	XID      uint64        // of Changed and Committed: the transaction, widened to 64 bits
+	Position event.Position
+	Mark     string        // of Marked
+	Schema   *event.Schema // of Structure and Changed
+}
+
+// Info describes a source.
+type Info struct {
+	Identity      string // PostgreSQL: system identifier; MySQL: server UUID
+	Connector     string // postgresql, mysql, mariadb
+	Database      string
+	Server        string // version, for people
+	Timeline      uint32
+	Flushed       event.Position // end of the server's log
+	Confirmed     event.Position // where the slot stands (Change = 0)
+	Clock         int64          // the server's clock, Unix seconds
+	NewSlot       bool           // this Acquire created the slot
+	Slot          string
+	RetainedBytes int64 // log that the slot holds back
+}
+
+// GapError says that changes are missing between stream and log. It is never passed over silently.
+type GapError struct {
+	Reason string // "the slot is gone", ...
+	Fix    string // what the operator does now
+}
+
+func (e *GapError) Error() string { return fmt.Sprintf("gap: %s; %s", e.Reason, e.Fix) }
+
+// Snapshotter reads tables beside the running log. A Log implements it.
+type Snapshotter interface {
+	// Tables lists the captured tables.
+	Tables(ctx context.Context) ([]TableInfo, error)
+
+	// Waiting are the transactions that count as published right after a start although no snapshot may show them yet:
+	// commits waiting for synchronous replication, and all prepared ones.
+	Waiting(ctx context.Context) ([]uint64, error)
+
+	// Chunk reads one chunk in key order in a transaction of its own. May be called by several goroutines.
+	Chunk(ctx context.Context, r ChunkRequest) (*Chunk, error)
+
+	// Mark writes a transactional message that comes back as a Marked item.
+	Mark(ctx context.Context, id string) error
+
+	// Whole reads a table without a key on the slot's exported snapshot, which exists only between the Acquire that created
+	// the slot and Start; f is called with rows in bounded portions. ErrNoSnapshot where that is over.
+	Whole(ctx context.Context, t event.Table, f func(*Chunk) error) error
+}
+
+// TableInfo of a captured table.
+type TableInfo struct {
+	Schema        *event.Schema
+	EstimatedRows int64
+	Keyless       bool
+}
+
+// ChunkRequest asks for rows of a table after a key (a JSON array of key values; "" = from the start). Or for Keys alone.
+type ChunkRequest struct {
+	Table    event.Table
+	After    string
+	MaxRows  int
+	MaxBytes int
+	Where    string // of a backfill
+}
+
+// Chunk is what one snapshot transaction saw.
+type Chunk struct {
+	Schema  *event.Schema
+	Rows    []ChunkRow
+	Next    string // continue after this key; "" = the table's end
+	Visible func(xid uint64) bool
+	ReadMS  int64 // the server's clock at the snapshot
+}
+
+// ChunkRow is one row.
+type ChunkRow struct {
+	Key  []byte // canonical, as event.Schema.AppendKey makes it
+	JSON []byte
+}

@@ -1,0 +1,43 @@
+package event
+
+import (
+	"cmp"
+	"strings"
+)
+
+// Position is the place of a change in its source's log. Its zero value is the place before everything.
+//
+// PostgreSQL: Commit is the LSN of the commit record, Change the LSN of the change, N counts changes with that LSN from 0
+// (COPY writes many rows in one record), Part the pieces of a fan-out (0 the delete and 1 the create of a key change; table
+// and partition of a TRUNCATE). Change 0 means: all transactions whose commit record lies below Commit are complete, none
+// other has begun; such positions come from commits (Commit is then the end of the commit record) and from keepalives.
+//
+// MySQL and MariaDB: Origin is the server UUID or `domain-server`, Commit the GTID's number, Change the index among all row
+// images of the transaction.
+type Position struct {
+	Timeline uint32 // PostgreSQL's timeline on which it was read; no part of the identity and not compared
+	Origin   string
+	Commit   uint64
+	Change   uint64
+	N        uint32
+	Part     uint32
+}
+
+// IsZero says whether it is the place before everything.
+func (p Position) IsZero() bool { return p == Position{} }
+
+// Compare orders positions of one origin.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(strings.Compare(p.Origin, q.Origin), cmp.Compare(p.Commit, q.Commit), cmp.Compare(p.Change, q.Change),
+		cmp.Compare(p.N, q.N), cmp.Compare(p.Part, q.Part))
+}
+
+// Group is a run of the log, from a position (exclusive) to a position, that was published as exactly one message per
+// subject. Only with K = N does the log continue after To.
+type Group struct {
+	From, To Position
+	K, N     int
+}
+
+// Complete says whether the message was the last one of its group.
+func (g Group) Complete() bool { return g.K == g.N }
