@@ -108,9 +108,9 @@ type Files struct {
 	Text      map[string]string // "source/<name>" or "function/<name>" to the document's own text, references unresolved
 }
 
-// Load reads files (several documents each). All faults are reported at once, each with file:line:column, what was expected
+// ReadFiles reads files (several documents each). All faults are reported at once, each with file:line:column, what was expected
 // and the nearest valid name. References are checked to be references but not resolved.
-func Load(paths ...string) (*Files, error) { panic("todo") }
+func ReadFiles(paths ...string) (*Files, error) { panic("todo") }
 
 // ParseSource and ParseFunction read one document as it is kept in KV.
 func ParseSource(name, text string) (*Source, error)     { panic("todo") }
