@@ -19,7 +19,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,8 +40,19 @@ func Services() string {
 	return filepath.Join(d, "runnel", "services")
 }
 
+// TB is what a server needs of a test; *testing.T is one, and programs bring their own.
+type TB interface {
+	Helper()
+	Logf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+}
+
 // missing skips the test by name, or fails it in CI.
-func missing(t testing.TB, what string) {
+func missing(t TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("no %s: run scripts/services", what)
@@ -75,7 +85,7 @@ func (s *Server) Stop(sig os.Signal) {
 }
 
 // Restart starts a stopped server again, with the same data and port.
-func (s *Server) Restart(t testing.TB) {
+func (s *Server) Restart(t TB) {
 	t.Helper()
 	if err := s.start(); err != nil {
 		t.Fatal(err)
@@ -83,7 +93,7 @@ func (s *Server) Restart(t testing.TB) {
 	s.wait(t)
 }
 
-func freePort(t testing.TB) int {
+func freePort(t TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +103,7 @@ func freePort(t testing.TB) int {
 }
 
 // tempDir is short (Unix sockets allow 107 bytes) and open to other users.
-func tempDir(t testing.TB, name string) string {
+func tempDir(t TB, name string) string {
 	d, err := os.MkdirTemp("", name)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +115,7 @@ func tempDir(t testing.TB, name string) string {
 
 // start runs the command until ready says nil; its output goes to a log shown
 // when the test fails. Its stdin stays open until this process ends.
-func start(t testing.TB, dir string, port int, cred *syscall.Credential, sig os.Signal, ready func() error, stdin []byte, bin string, args ...string) *Server {
+func start(t TB, dir string, port int, cred *syscall.Credential, sig os.Signal, ready func() error, stdin []byte, bin string, args ...string) *Server {
 	t.Helper()
 	s := &Server{Dir: dir, Port: port, Addr: fmt.Sprintf("127.0.0.1:%d", port), ready: ready}
 	s.start = func() error {
@@ -149,7 +159,7 @@ func start(t testing.TB, dir string, port int, cred *syscall.Credential, sig os.
 	return s
 }
 
-func (s *Server) wait(t testing.TB) {
+func (s *Server) wait(t TB) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -187,7 +197,7 @@ func httpOK(url, user, password string) func() error {
 }
 
 // unprivileged returns credentials for servers that refuse to run as root.
-func unprivileged(t testing.TB, dir string) *syscall.Credential {
+func unprivileged(t TB, dir string) *syscall.Credential {
 	if os.Getuid() != 0 {
 		return nil
 	}
@@ -216,7 +226,7 @@ func PostgresBin(major int) string {
 func exists(p string) bool { _, err := os.Stat(p); return err == nil }
 
 // Postgres starts a server with wal_level=logical; user postgres, no password.
-func Postgres(t testing.TB, major int, conf ...string) *Server {
+func Postgres(t TB, major int, conf ...string) *Server {
 	t.Helper()
 	bin := PostgresBin(major)
 	if !exists(bin + "/postgres") {
@@ -259,7 +269,7 @@ func (s *Server) PostgresURL() string {
 // The node's own launcher is a second JVM (2 s, 100 MB), whose only work is to
 // hand the node its settings on stdin: we do that here. The node ends when
 // stdin does.
-func Elasticsearch(t testing.TB, password string, settings ...string) *Server {
+func Elasticsearch(t TB, password string, settings ...string) *Server {
 	t.Helper()
 	home, err := filepath.Abs(Services() + "/elasticsearch")
 	if err != nil {
@@ -342,7 +352,7 @@ func esArgs(secrets, settings map[string]string, config, logs string) []byte {
 
 // ClickHouse starts the chdbserver, the real engine behind our own front: HTTP
 // on Addr, the native protocol on the second result.
-func ClickHouse(t testing.TB) (s *Server, native string) {
+func ClickHouse(t TB) (s *Server, native string) {
 	t.Helper()
 	lib := Services() + "/node_modules/@chdb/lib-linux-x64-gnu/libchdb.so"
 	if !exists(lib) || !exists(Services()+"/chdbserver") {
