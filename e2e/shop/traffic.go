@@ -127,7 +127,7 @@ func transaction(ctx context.Context, c *pgx.Conn, r *rand.Rand) (int64, error) 
 		exec(`delete from order_items where order_id = $1`, old)
 		exec(`delete from orders where id = $1`, old)
 	case k < 92:
-		exec(`insert into customers (id, email, name, tags, born) values (nextval('customer_ids'), $1, $1, array[$1, null], '0044-03-15 BC')`, words(r))
+		exec(`insert into customers (id, email, name, tags, born) values (nextval('customer_ids'), $1, $1, array[$1, null], '1969-07-20')`, words(r))
 	case k < 94:
 		exec(`delete from customers where id = $1`, old)
 	case k < 97: // many rows at once
