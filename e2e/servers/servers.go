@@ -263,6 +263,12 @@ func (s *Server) PostgresURL() string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", s.Addr)
 }
 
+// HasElasticsearch says whether it is installed and Java is there.
+func HasElasticsearch() bool {
+	_, err := exec.LookPath("java")
+	return exists(Services()+"/elasticsearch") && (err == nil || os.Getenv("JAVA_HOME") != "")
+}
+
 // Elasticsearch starts one node; with a password, security is on and the user
 // is elastic. Settings are "name=value".
 //
