@@ -4,6 +4,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -14,6 +15,13 @@ type Source interface {
 	// Acquire connects, makes publication and slot where they are missing and allowed, and takes the slot, so that no
 	// other process can. While another one holds it, Acquire waits as a standby and calls waiting once.
 	Acquire(ctx context.Context, waiting func(holder string)) (Log, error)
+}
+
+// Renewer is a Source that can throw its slot away: Renew is Acquire with a new slot, made once nobody holds the old one, so
+// that Info.NewSlot is true and Snapshotter.Whole works. The agent calls it only while nothing of the old slot's log is in
+// the stream, or where the operator has ordered everything to be read again.
+type Renewer interface {
+	Renew(ctx context.Context, waiting func(holder string)) (Log, error)
 }
 
 // Log is the change log of a source, held by this process. Only Next is called by one goroutine at a time with Start; Confirm,
@@ -27,14 +35,17 @@ type Log interface {
 	Check(ctx context.Context, from, first event.Position, identity string) error
 
 	// Start begins to read after a position: what lies at or before it is skipped here, whatever the server sends again. A
-	// position of a change (Change > 0) must be met if its transaction lies in what is read again: *GapError.
+	// position of a change (Change > 0) must be met if its transaction lies in what is read again: *GapError. It is one that
+	// Next gave before, so the comparison is exact.
 	Start(ctx context.Context, after event.Position) error
 
 	// Next blocks until there is something and gives what is there, in commit order; the items are valid until the next
 	// call. It answers the server's keepalives whenever that is due, also while nobody calls it.
 	Next(ctx context.Context) (Run, error)
 
-	// Confirm lets the server release its log up to the end-of-transaction position (Change = 0).
+	// Confirm lets the server release its log up to a position with Change = 0. That is either the end of a transaction, or
+	// the place of the commit record of the newest transaction that was published: the server then keeps that one and sends
+	// it again, which shows at the next Start that its log is still ours. Positions never go back.
 	Confirm(ctx context.Context, p event.Position) error
 
 	// Holds says whether this process still holds the slot: nil, or why not.
@@ -62,6 +73,9 @@ const (
 )
 
 // Item is one thing that the log says.
+//
+// A TRUNCATE is one Changed for each table, with Position.Part = 256 × the table's place in the statement: the agent publishes it
+// in every partition and adds the partition to the part.
 type Item struct {
 	Kind     Kind
 	Change   *event.Change // of Changed
@@ -85,6 +99,9 @@ type Info struct {
 	Slot          string
 	RetainedBytes int64 // log that the slot holds back
 }
+
+// ErrNoSnapshot: the slot's exported snapshot is over.
+var ErrNoSnapshot = errors.New("the slot's exported snapshot is over")
 
 // GapError says that changes are missing between stream and log. It is never passed over silently.
 type GapError struct {
