@@ -161,3 +161,20 @@ type ChunkRow struct {
 	Key  []byte // canonical, as event.Schema.AppendKey makes it
 	JSON []byte
 }
+
+// SetupError says that the server, its rights or the configuration are not as the agent needs them: to try again changes
+// nothing before somebody acts.
+type SetupError struct {
+	Reason string // "create publication runnel_shop"
+	Fix    string // what the operator does now, SQL included
+	Err    error  // what the server said, if anything
+}
+
+func (e *SetupError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%s: %s", e.Reason, e.Fix)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.Reason, e.Err, e.Fix)
+}
+
+func (e *SetupError) Unwrap() error { return e.Err }
