@@ -16,7 +16,7 @@ import (
 // images of the transaction.
 type Position struct {
 	Timeline uint32 // PostgreSQL's timeline on which it was read; no part of the identity and not compared
-	Origin   string
+	Origin   string // letters, digits, - and _
 	Commit   uint64
 	Change   uint64
 	N        uint32
@@ -31,13 +31,3 @@ func (p Position) Compare(q Position) int {
 	return cmp.Or(strings.Compare(p.Origin, q.Origin), cmp.Compare(p.Commit, q.Commit), cmp.Compare(p.Change, q.Change),
 		cmp.Compare(p.N, q.N), cmp.Compare(p.Part, q.Part))
 }
-
-// Group is a run of the log, from a position (exclusive) to a position, that was published as exactly one message per
-// subject. Only with K = N does the log continue after To.
-type Group struct {
-	From, To Position
-	K, N     int
-}
-
-// Complete says whether the message was the last one of its group.
-func (g Group) Complete() bool { return g.K == g.N }
