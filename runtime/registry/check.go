@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+var (
+	validName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`)
+	validSlot = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+)
+
+func (d *document) checkName(name string) {
+	switch {
+	case name == "":
+		d.at("name", "no name: every %s has one", d.kind)
+	case !validName.MatchString(name):
+		d.at("name", "name %q: expected 1 to 40 of a-z, 0-9, _ and -, beginning with a letter or digit", name)
+	}
+}
+
+func (d *document) checkSource(s *Source) {
+	d.checkName(s.Name)
+	if s.Postgres == nil {
+		if d.places["postgres"] == nil {
+			d.at("", "no connector in %s: expected postgres: {url: \"${...}\"}", d)
+		}
+	} else {
+		d.checkURL("postgres.url", s.Postgres.URL, "postgres", "postgresql")
+		if !validSlot.MatchString(s.Postgres.Slot) && validName.MatchString(s.Name) {
+			d.at("postgres.slot", "slot %q: PostgreSQL allows 1 to 63 of a-z, 0-9 and _", s.Postgres.Slot)
+		}
+		if len(s.Postgres.Publication) > 56 { // room for the suffix _insert
+			d.at("postgres.publication", "publication %q: at most 56 characters", s.Postgres.Publication)
+		}
+	}
+	if len(s.Tables) == 0 && d.places["tables"] == nil {
+		d.at("", "no tables in %s: expected tables: [schema.table, ...], with * and ? as wildcards", d)
+	}
+	for i, pattern := range s.Tables {
+		if schema, table, ok := strings.Cut(pattern, "."); !ok || schema == "" || table == "" {
+			d.at(index("tables", i), "table %q: expected schema.table, with * and ? as wildcards", pattern)
+		}
+	}
+	d.checkRange("stream.partitions", s.Stream.Partitions, 1, 256)
+	d.checkRange("stream.replicas", s.Stream.Replicas, 0, 5)
+	d.checkRange("snapshot.parallel", s.Snapshot.Parallel, 1, 32)
+	d.checkRange("snapshot.chunk_rows", s.Snapshot.ChunkRows, 1, 1_000_000)
+}
+
+func (d *document) checkFunction(f *Function) {
+	d.checkName(f.Name)
+	if len(f.From) == 0 {
+		if d.places["from"] == nil {
+			d.at("", "no from in %s: expected from: source.schema.table, or a list, with * for a whole token", d)
+		} else {
+			d.at("from", "from: expected at least one source.schema.table")
+		}
+	}
+	for i, pattern := range f.From {
+		d.checkFrom(index("from", i), pattern, f.Source())
+	}
+	d.checkTarget(&f.To)
+	d.checkRange("batch.rows", f.Batch.Rows, 1, 1_000_000)
+	switch f.Truncate {
+	case "", TruncateApply, TruncateIgnore, TruncateHalt:
+	default:
+		d.at("truncate", "truncate: expected apply, ignore or halt, found %q", f.Truncate)
+	}
+	d.checkNames(f)
+}
+
+// checkFrom checks one pattern. source is the first pattern's.
+func (d *document) checkFrom(path, pattern, source string) {
+	tokens := strings.Split(pattern, ".")
+	if len(tokens) != 3 || tokens[0] == "" || tokens[1] == "" || tokens[2] == "" {
+		d.at(path, "from %q: expected source.schema.table, with * for a whole token (a dot within a name is %%2E)", pattern)
+		return
+	}
+	if !validName.MatchString(tokens[0]) {
+		d.at(path, "from %q: expected the name of one source first, found %q", pattern, tokens[0])
+		return
+	}
+	if tokens[0] != source {
+		d.at(path, "from %q: a function reads from one source, and the first pattern says %q; make a second function", pattern, source)
+	}
+	for _, token := range tokens[1:] {
+		if token == "*" {
+			continue
+		}
+		if strings.ContainsAny(token, "*>") {
+			d.at(path, "from %q: * stands for a whole token only", pattern)
+		} else if name, err := event.UnescapeToken(token); err != nil || event.EscapeToken(name) != token {
+			d.at(path, "from %q: write %q as %q", pattern, token, event.EscapeToken(token))
+		}
+	}
+}
+
+func (d *document) checkTarget(t *Target) {
+	targets := 0
+	for _, set := range []bool{t.Elasticsearch != nil, t.ClickHouse != nil, t.Postgres != nil} {
+		if set {
+			targets++
+		}
+	}
+	if d.places["to"] == nil {
+		d.at("", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres", d)
+		return
+	}
+	if targets > 1 {
+		d.at("to", "to: expected exactly one of elasticsearch, clickhouse, postgres; make a function for each target")
+	}
+	if targets == 0 && !d.within("to") {
+		d.at("to", "to: expected one of elasticsearch, clickhouse, postgres")
+	}
+	if e := t.Elasticsearch; e != nil {
+		d.checkURL("to.elasticsearch.url", e.URL, "http", "https")
+		d.checkSecret("to.elasticsearch.password", e.Password)
+		d.checkSecret("to.elasticsearch.api_key", e.APIKey)
+		if e.APIKey != "" && (e.User != "" || e.Password != "") {
+			d.at("to.elasticsearch.api_key", "expected either api_key or user and password, found both")
+		}
+	}
+	if c := t.ClickHouse; c != nil {
+		d.checkURL("to.clickhouse.url", c.URL, "clickhouse", "tcp", "http", "https")
+	}
+	if p := t.Postgres; p != nil {
+		d.checkURL("to.postgres.url", p.URL, "postgres", "postgresql")
+	}
+}
+
+// within says whether a fault was reported inside of a field already.
+func (d *document) within(path string) bool {
+	for _, f := range d.faults {
+		if strings.Contains(f.Text, " in "+path+" of ") || strings.HasPrefix(f.Text, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *document) checkRange(path string, v, low, high int) {
+	if v < low || v > high {
+		d.at(path, "%s: expected %d to %d, found %d", path, low, high, v)
+	}
+}

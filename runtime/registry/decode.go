@@ -1,0 +1,265 @@
+package registry
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// document is one YAML document on its way into a specification. It collects faults and goes on, so that all are reported
+// at once (the library's own decoder ends at the first one), and remembers where each field stands for the checks that
+// follow.
+type document struct {
+	file    string
+	line    int // of the document's first line, less 1
+	kind    string
+	name    string
+	text    string
+	anchors map[string]ast.Node
+	places  map[string]ast.Node // by path: to.postgres.url, from[1]
+	faults  Faults
+}
+
+func (d *document) String() string {
+	if d.name == "" {
+		return d.kind
+	}
+	return fmt.Sprintf("%s %q", d.kind, d.name)
+}
+
+func (d *document) fault(n ast.Node, format string, a ...any) {
+	f := Fault{File: d.file, Line: d.line + 1, Column: 1, Text: fmt.Sprintf(format, a...)}
+	if n != nil {
+		p := start(n).GetToken().Position
+		f.Line, f.Column = d.line+p.Line, max(1, p.Column)
+	}
+	d.faults = append(d.faults, f)
+}
+
+// at reports a fault at a field, or where the nearest field around it stands.
+func (d *document) at(path, format string, a ...any) {
+	d.fault(d.places[d.known(path)], format, a...)
+}
+
+func (d *document) known(path string) string {
+	for path != "" && d.places[path] == nil {
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return path
+}
+
+// start is the node at whose place a value begins: the token of a block mapping is its first colon.
+func start(n ast.Node) ast.Node {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		if !m.IsFlowStyle && len(m.Values) > 0 {
+			return m.Values[0].Key
+		}
+	case *ast.MappingValueNode:
+		return m.Key
+	}
+	return n
+}
+
+// plain takes anchors and aliases away.
+func (d *document) plain(n ast.Node) ast.Node {
+	for range 100 { // an alias that contains itself ends here
+		switch m := n.(type) {
+		case *ast.AnchorNode:
+			d.anchors[m.Name.GetToken().Value] = m.Value
+			n = m.Value
+		case *ast.AliasNode:
+			target, ok := d.anchors[m.Value.GetToken().Value]
+			if !ok {
+				d.fault(n, "unknown alias *%s: no &%s stands before it in this document", m.Value.GetToken().Value, m.Value.GetToken().Value)
+				return nil
+			}
+			n = target
+		case *ast.TagNode:
+			d.fault(n, "a tag (%s) has no meaning here; write the plain value", m.GetToken().Value)
+			return nil
+		default:
+			return n
+		}
+	}
+	d.fault(n, "an alias that contains itself")
+	return nil
+}
+
+// decode sets v from the node; path names it. Expected shapes follow from v's type.
+func (d *document) decode(n ast.Node, v reflect.Value, path string) {
+	d.places[path] = n
+	if n = d.plain(n); n == nil {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.decode(n, v.Elem(), path)
+	case reflect.Struct:
+		d.decodeStruct(n, v, path)
+	case reflect.Slice:
+		d.decodeList(n, v, path)
+	default:
+		d.decodeScalar(n, v, path)
+	}
+}
+
+func (d *document) decodeStruct(n ast.Node, v reflect.Value, path string) {
+	m, ok := n.(*ast.MappingNode)
+	if !ok {
+		d.fault(n, "expected a mapping with %s, found %s", strings.Join(fields(v.Type()), ", "), describe(n))
+		return
+	}
+	within := d.String()
+	if path != "" {
+		within = path + " of " + within
+	}
+	for _, entry := range m.Values {
+		name := entry.Key.GetToken().Value
+		if path == "" && name == "kind" {
+			continue
+		}
+		i := fieldIndex(v.Type(), name)
+		if i < 0 {
+			d.fault(entry.Key, "unknown field %q in %s%s", name, within, suggest(name, fields(v.Type())))
+			continue
+		}
+		d.decode(entry.Value, v.Field(i), strings.TrimPrefix(path+"."+name, "."))
+	}
+}
+
+func (d *document) decodeList(n ast.Node, v reflect.Value, path string) {
+	s, ok := n.(*ast.SequenceNode)
+	if !ok { // one value stands for a list of one
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		d.decode(n, v.Index(0), path)
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values)))
+	for i, value := range s.Values {
+		d.decode(value, v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+}
+
+func (d *document) decodeScalar(n ast.Node, v reflect.Value, path string) {
+	text, ok := scalar(n)
+	expect := func(what string) { d.fault(n, "%s: expected %s, found %s", path, what, describe(n)) }
+	switch v.Interface().(type) {
+	case time.Duration:
+		if value, err := parseDuration(text); ok && err == nil {
+			v.SetInt(int64(value))
+		} else {
+			expect("a duration such as 500ms, 10s, 15m, 12h or 7d")
+		}
+	case int64:
+		if value, err := parseSize(text); ok && err == nil {
+			v.SetInt(value)
+		} else {
+			expect("a size such as 500MB or 10GiB")
+		}
+	case int:
+		if value, err := strconv.Atoi(text); ok && err == nil {
+			v.SetInt(int64(value))
+		} else {
+			expect("a whole number")
+		}
+	case bool:
+		if b, isBool := n.(*ast.BoolNode); isBool {
+			v.SetBool(b.Value)
+		} else {
+			expect("true or false")
+		}
+	case string:
+		if ok {
+			v.SetString(text)
+		} else {
+			expect("a text")
+		}
+	}
+}
+
+// scalar is the text of a single value as it was written.
+func scalar(n ast.Node) (string, bool) {
+	switch m := n.(type) {
+	case *ast.StringNode:
+		return m.Value, true
+	case *ast.LiteralNode:
+		return m.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	}
+	return "", false
+}
+
+func describe(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.NullNode:
+		return "nothing"
+	}
+	text, _ := scalar(n)
+	return strconv.Quote(text)
+}
+
+func fields(t reflect.Type) []string {
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i] = t.Field(i).Tag.Get("yaml")
+	}
+	return names
+}
+
+func fieldIndex(t reflect.Type, name string) int {
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("yaml") == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// parseDuration reads what time.ParseDuration reads, and days.
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16) // 65,535 days fit a Duration
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	v, err := time.ParseDuration(s)
+	if err == nil && v < 0 {
+		err = strconv.ErrRange
+	}
+	return v, err
+}
+
+var sizes = []struct {
+	suffix string
+	bytes  int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
+}
+
+// parseSize reads a number of bytes with a unit: 500MB, 10GiB, 1.5 GiB; without a unit it is bytes.
+func parseSize(s string) (int64, error) {
+	for _, unit := range sizes {
+		number, ok := strings.CutSuffix(s, unit.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || n < 0 || math.IsNaN(n) || n*float64(unit.bytes) >= math.MaxInt64 {
+			return 0, strconv.ErrSyntax
+		}
+		return int64(n * float64(unit.bytes)), nil
+	}
+	return 0, strconv.ErrSyntax
+}

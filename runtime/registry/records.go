@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// WorkerTTL is how long a worker's announcement lives without being renewed.
+const WorkerTTL = 15 * time.Second
+
+// specHistory is how many versions of a specification KV keeps, for `describe` and for a generation that is never reused.
+const specHistory = 32
+
+// State of a source or function.
+type State string
+
+// States.
+const (
+	Running State = "running"
+	Paused  State = "paused"
+	Halted  State = "halted" // by itself: Reason says why; resume tries again
+)
+
+// SourceRecord is what KV keeps of a source.
+type SourceRecord struct {
+	Spec    string    `json:"spec"` // YAML
+	State   State     `json:"state"`
+	Reason  string    `json:"reason,omitempty"`
+	Updated time.Time `json:"updated"`
+}
+
+// FunctionRecord is what KV keeps of a function.
+type FunctionRecord struct {
+	Spec       string     `json:"spec"`
+	Version    int        `json:"version"`    // of the spec: 1, 2, ...
+	Generation int64      `json:"generation"` // max(old+1, clock), never used again
+	Start      sink.Point `json:"start"`      // of the generation: read after this
+	State      State      `json:"state"`
+	Reason     string     `json:"reason,omitempty"`
+	Updated    time.Time  `json:"updated"`
+}
+
+// Capture is the record of a capture agent. Positions are in the form of event.Position.String.
+type Capture struct {
+	Position string        `json:"position"`
+	First    string        `json:"first"` // where the slot began
+	Identity string        `json:"identity"`
+	Slot     string        `json:"slot"`
+	Epoch    uint32        `json:"epoch"`
+	Base     uint64        `json:"base"`
+	Sequence uint64        `json:"sequence"`
+	Version  event.Version `json:"version"`
+	Group    string        `json:"group"` // of the last message
+	Load     Load          `json:"load"`  // the first load, or the newest one for all
+}
+
+// Load is a reading of all tables.
+type Load struct {
+	ID       string `json:"id"`
+	Sequence uint64 `json:"sequence"`        // it lies wholly above this sequence; a stream that begins later does not hold it
+	Sweep    bool   `json:"sweep,omitempty"` // it begins with m and ends with t: targets forget what it did not show
+	Done     bool   `json:"done"`
+}
+
+// Owner is the record of a partition of a function; Floor is the checkpoint.
+type Owner struct {
+	Instance string     `json:"instance,omitempty"` // "" = released
+	Turn     int64      `json:"turn"`
+	Floor    sink.Point `json:"floor"`
+}
+
+// Worker is the announcement of a worker.
+type Worker struct {
+	Host    string                    `json:"host"`
+	PID     int                       `json:"pid"`
+	Started time.Time                 `json:"started"`
+	Status  map[string]FunctionStatus `json:"status"` // by function
+}
+
+// FunctionStatus is what a worker says about a function it hosts.
+type FunctionStatus struct {
+	Partitions []int   `json:"partitions"`
+	Stalled    bool    `json:"stalled,omitempty"` // the target does not answer; it is tried again
+	LastError  string  `json:"last_error,omitempty"`
+	Rate       float64 `json:"rate"`        // events a second, the last seconds
+	Backlog    uint64  `json:"backlog"`     // messages
+	LagSeconds float64 `json:"lag_seconds"` // age of the oldest event not yet durable
+}

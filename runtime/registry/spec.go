@@ -1,0 +1,154 @@
+package registry
+
+import (
+	"strings"
+	"time"
+)
+
+// Source is `kind: source`.
+type Source struct {
+	Name     string           `yaml:"name"`     // [a-z0-9][a-z0-9_-]*, at most 40
+	Postgres *PostgresSource  `yaml:"postgres"` // exactly one of the connectors
+	Tables   []string         `yaml:"tables"`   // schema.table, * and ? as wildcards; at least one
+	Stream   StreamSettings   `yaml:"stream"`
+	Snapshot SnapshotSettings `yaml:"snapshot"`
+}
+
+// PostgresSource says how to reach PostgreSQL.
+type PostgresSource struct {
+	URL         string        `yaml:"url"`         // a reference: ${SHOP_URL}
+	Slot        string        `yaml:"slot"`        // default runnel_<source>
+	Publication string        `yaml:"publication"` // default runnel_<source>; the one of tables without replica identity: <publication>_insert
+	Failover    *bool         `yaml:"failover"`    // default true on 17+
+	Heartbeat   time.Duration `yaml:"heartbeat"`   // default 10s
+}
+
+// StreamSettings of a source.
+type StreamSettings struct {
+	Partitions int           `yaml:"partitions"` // default 8, 1 to 256; fixed when the stream is created
+	MaxAge     time.Duration `yaml:"max_age"`    // default 168h
+	MaxBytes   int64         `yaml:"max_bytes"`  // default 10 GiB; accepts 10GiB, 500MB
+	Replicas   int           `yaml:"replicas"`   // default 0: 1 embedded, 3 on a cluster
+}
+
+// SnapshotSettings of a source.
+type SnapshotSettings struct {
+	Parallel  int `yaml:"parallel"`   // chunks at a time; default 2
+	ChunkRows int `yaml:"chunk_rows"` // default 10000 (a chunk is also bounded in bytes)
+}
+
+// Function is `kind: function`.
+type Function struct {
+	Name     string   `yaml:"name"`
+	From     []string `yaml:"from"` // <source>.<schema>.<table>, * per token; one value or a list
+	To       Target   `yaml:"to"`
+	Batch    Batching `yaml:"batch"`
+	Truncate string   `yaml:"truncate"` // apply (default) | ignore | halt
+}
+
+// Source is the name of the source that the function reads from.
+func (f *Function) Source() string {
+	if len(f.From) == 0 {
+		return ""
+	}
+	source, _, _ := strings.Cut(f.From[0], ".")
+	return source
+}
+
+// Target is exactly one of them. Secrets are references.
+type Target struct {
+	Elasticsearch *ElasticsearchTarget `yaml:"elasticsearch"`
+	ClickHouse    *ClickHouseTarget    `yaml:"clickhouse"`
+	Postgres      *PostgresTarget      `yaml:"postgres"`
+}
+
+// ElasticsearchTarget is an index per table.
+type ElasticsearchTarget struct {
+	URL      string `yaml:"url"`
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+	APIKey   string `yaml:"api_key"`
+	CAFile   string `yaml:"ca_file"`
+	Index    string `yaml:"index"` // {schema} and {table} are replaced; default {table}
+}
+
+// ClickHouseTarget is a table per table.
+type ClickHouseTarget struct {
+	URL   string `yaml:"url"`   // clickhouse://user:password@host:9000/database or http(s)://
+	Table string `yaml:"table"` // default {table}
+}
+
+// PostgresTarget is a table per table.
+type PostgresTarget struct {
+	URL   string `yaml:"url"`
+	Table string `yaml:"table"` // schema.table or table; default {schema}.{table}
+}
+
+// Kind names the kind of target, and its URL and naming template as they stand in the specification.
+func (t *Target) Kind() string {
+	kind, _, _ := t.place()
+	return kind
+}
+
+func (t *Target) place() (kind, url, name string) {
+	switch {
+	case t.Elasticsearch != nil:
+		return "elasticsearch", t.Elasticsearch.URL, t.Elasticsearch.Index
+	case t.ClickHouse != nil:
+		return "clickhouse", t.ClickHouse.URL, t.ClickHouse.Table
+	case t.Postgres != nil:
+		return "postgres", t.Postgres.URL, t.Postgres.Table
+	}
+	return "", "", ""
+}
+
+// Batching bounds batches; whichever comes first. When the flow is slow nothing waits.
+type Batching struct {
+	Rows  int           `yaml:"rows"`  // default 5000
+	Bytes int64         `yaml:"bytes"` // default 8 MiB
+	Age   time.Duration `yaml:"age"`   // default 0: never wait
+}
+
+// Ways to meet a TRUNCATE.
+const (
+	TruncateApply  = "apply"
+	TruncateIgnore = "ignore"
+	TruncateHalt   = "halt"
+)
+
+// fill sets the defaults, so that a reader of a specification never needs to know them.
+func (s *Source) fill() {
+	if p := s.Postgres; p != nil {
+		name := "runnel_" + strings.ReplaceAll(s.Name, "-", "_") // a slot's name allows no hyphen
+		orDefault(&p.Slot, name)
+		orDefault(&p.Publication, name)
+		orDefault(&p.Heartbeat, 10*time.Second)
+	}
+	orDefault(&s.Stream.Partitions, 8)
+	orDefault(&s.Stream.MaxAge, 7*24*time.Hour)
+	orDefault(&s.Stream.MaxBytes, 10<<30)
+	orDefault(&s.Snapshot.Parallel, 2)
+	orDefault(&s.Snapshot.ChunkRows, 10_000)
+}
+
+func (f *Function) fill() {
+	if t := f.To.Elasticsearch; t != nil {
+		orDefault(&t.Index, "{table}")
+	}
+	if t := f.To.ClickHouse; t != nil {
+		orDefault(&t.Table, "{table}")
+	}
+	if t := f.To.Postgres; t != nil {
+		orDefault(&t.Table, "{schema}.{table}")
+	}
+	orDefault(&f.Batch.Rows, 5000)
+	orDefault(&f.Batch.Bytes, 8<<20)
+	orDefault(&f.Truncate, TruncateApply)
+}
+
+func orDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
