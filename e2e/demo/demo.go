@@ -131,7 +131,7 @@ func (d *demo) start() error {
 		defer log.Close()
 		cmd.Stdout, cmd.Stderr = log, log
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !d.terminal}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -193,10 +193,14 @@ func (d *demo) compare(ctx context.Context, limit time.Duration) (verdict string
 	}
 	targets := []target{
 		{"clickhouse", func(t *equal.Table) (equal.Rows, error) { return t.ClickHouse(ctx, d.clickhouse, t.Name) }},
-		{"postgres", func(t *equal.Table) (equal.Rows, error) { return t.Postgres(ctx, d.env["WAREHOUSE_URL"], "public", t.Name) }},
+		{"postgres", func(t *equal.Table) (equal.Rows, error) {
+			return t.Postgres(ctx, d.env["WAREHOUSE_URL"], "public", t.Name)
+		}},
 	}
 	if d.elasticsearch != "" {
-		targets = append([]target{{"elasticsearch", func(t *equal.Table) (equal.Rows, error) { return t.Elasticsearch(ctx, d.elasticsearch, "", "shop-"+t.Name) }}}, targets...)
+		targets = append([]target{{"elasticsearch", func(t *equal.Table) (equal.Rows, error) {
+			return t.Elasticsearch(ctx, d.elasticsearch, "", "shop-"+t.Name)
+		}}}, targets...)
 	}
 	for end := time.Now().Add(limit); ; {
 		var counts []string
