@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -15,7 +17,7 @@ var (
 func (d *document) checkName(name string) {
 	switch {
 	case name == "":
-		d.at("name", "no name: every %s has one", d.kind)
+		d.missing("name", "no name: every %s has one", d.kind)
 	case !validName.MatchString(name):
 		d.at("name", "name %q: expected 1 to 40 of a-z, 0-9, _ and -, beginning with a letter or digit", name)
 	}
@@ -25,11 +27,11 @@ func (d *document) checkSource(s *Source) {
 	d.checkName(s.Name)
 	if s.Postgres == nil {
 		if d.places["postgres"] == nil {
-			d.at("", "no connector in %s: expected postgres: {url: \"${...}\"}", d)
+			d.missing("postgres", "no connector in %s: expected postgres: {url: \"${...}\"}", d)
 		}
 	} else {
 		d.checkURL("postgres.url", s.Postgres.URL, "postgres", "postgresql")
-		if !validSlot.MatchString(s.Postgres.Slot) && validName.MatchString(s.Name) {
+		if d.places["postgres.slot"] != nil && !validSlot.MatchString(s.Postgres.Slot) {
 			d.at("postgres.slot", "slot %q: PostgreSQL allows 1 to 63 of a-z, 0-9 and _", s.Postgres.Slot)
 		}
 		if len(s.Postgres.Publication) > 56 { // room for the suffix _insert
@@ -37,7 +39,7 @@ func (d *document) checkSource(s *Source) {
 		}
 	}
 	if len(s.Tables) == 0 && d.places["tables"] == nil {
-		d.at("", "no tables in %s: expected tables: [schema.table, ...], with * and ? as wildcards", d)
+		d.missing("tables", "no tables in %s: expected tables: [schema.table, ...], with * and ? as wildcards", d)
 	}
 	for i, pattern := range s.Tables {
 		if schema, table, ok := strings.Cut(pattern, "."); !ok || schema == "" || table == "" {
@@ -54,13 +56,14 @@ func (d *document) checkFunction(f *Function) {
 	d.checkName(f.Name)
 	if len(f.From) == 0 {
 		if d.places["from"] == nil {
-			d.at("", "no from in %s: expected from: source.schema.table, or a list, with * for a whole token", d)
+			d.missing("from", "no from in %s: expected from: source.schema.table, or a list, with * for a whole token", d)
 		} else {
 			d.at("from", "from: expected at least one source.schema.table")
 		}
 	}
+	source := ""
 	for i, pattern := range f.From {
-		d.checkFrom(index("from", i), pattern, f.Source())
+		source = d.checkFrom(index("from", i), pattern, source)
 	}
 	d.checkTarget(&f.To)
 	d.checkRange("batch.rows", f.Batch.Rows, 1, 1_000_000)
@@ -72,18 +75,18 @@ func (d *document) checkFunction(f *Function) {
 	d.checkNames(f)
 }
 
-// checkFrom checks one pattern. source is the first pattern's.
-func (d *document) checkFrom(path, pattern, source string) {
+// checkFrom checks one pattern. source is what the patterns before it read from, "" for the first one; it gives that of all.
+func (d *document) checkFrom(path, pattern, source string) string {
 	tokens := strings.Split(pattern, ".")
 	if len(tokens) != 3 || tokens[0] == "" || tokens[1] == "" || tokens[2] == "" {
 		d.at(path, "from %q: expected source.schema.table, with * for a whole token (a dot within a name is %%2E)", pattern)
-		return
+		return source
 	}
 	if !validName.MatchString(tokens[0]) {
 		d.at(path, "from %q: expected the name of one source first, found %q", pattern, tokens[0])
-		return
+		return source
 	}
-	if tokens[0] != source {
+	if source != "" && tokens[0] != source {
 		d.at(path, "from %q: a function reads from one source, and the first pattern says %q; make a second function", pattern, source)
 	}
 	for _, token := range tokens[1:] {
@@ -92,10 +95,14 @@ func (d *document) checkFrom(path, pattern, source string) {
 		}
 		if strings.ContainsAny(token, "*>") {
 			d.at(path, "from %q: * stands for a whole token only", pattern)
-		} else if name, err := event.UnescapeToken(token); err != nil || event.EscapeToken(name) != token {
+		} else if n := name(token); n == "" || event.EscapeToken(n) != token {
 			d.at(path, "from %q: write %q as %q", pattern, token, event.EscapeToken(token))
 		}
 	}
+	if source == "" {
+		return tokens[0]
+	}
+	return source
 }
 
 func (d *document) checkTarget(t *Target) {
@@ -106,13 +113,13 @@ func (d *document) checkTarget(t *Target) {
 		}
 	}
 	if d.places["to"] == nil {
-		d.at("", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres", d)
+		d.missing("to", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres", d)
 		return
 	}
 	if targets > 1 {
 		d.at("to", "to: expected exactly one of elasticsearch, clickhouse, postgres; make a function for each target")
 	}
-	if targets == 0 && !d.within("to") {
+	if targets == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(d.meant)), func(path string) bool { return strings.HasPrefix(path, "to.") }) {
 		d.at("to", "to: expected one of elasticsearch, clickhouse, postgres")
 	}
 	if e := t.Elasticsearch; e != nil {
@@ -129,16 +136,6 @@ func (d *document) checkTarget(t *Target) {
 	if p := t.Postgres; p != nil {
 		d.checkURL("to.postgres.url", p.URL, "postgres", "postgresql")
 	}
-}
-
-// within says whether a fault was reported inside of a field already.
-func (d *document) within(path string) bool {
-	for _, f := range d.faults {
-		if strings.Contains(f.Text, " in "+path+" of ") || strings.HasPrefix(f.Text, path) {
-			return true
-		}
-	}
-	return false
 }
 
 func (d *document) checkRange(path string, v, low, high int) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +23,9 @@ type document struct {
 	text    string
 	anchors map[string]ast.Node
 	places  map[string]ast.Node // by path: to.postgres.url, from[1]
+	meant   map[string]bool     // paths that an unknown field was most likely meant to be
 	faults  Faults
+	broken  bool // has faults of its own: what others say about it would mislead
 }
 
 func (d *document) String() string {
@@ -33,17 +36,33 @@ func (d *document) String() string {
 }
 
 func (d *document) fault(n ast.Node, format string, a ...any) {
-	f := Fault{File: d.file, Line: d.line + 1, Column: 1, Text: fmt.Sprintf(format, a...)}
-	if n != nil {
-		p := start(n).GetToken().Position
-		f.Line, f.Column = d.line+p.Line, max(1, p.Column)
-	}
-	d.faults = append(d.faults, f)
+	line, column := d.place(n)
+	d.faults = append(d.faults, Fault{d.file, line, column, fmt.Sprintf(format, a...)})
 }
 
-// at reports a fault at a field, or where the nearest field around it stands.
+func (d *document) place(n ast.Node) (line, column int) {
+	if n == nil {
+		return d.line + 1, 1
+	}
+	p := start(n).GetToken().Position
+	return d.line + p.Line, max(1, p.Column)
+}
+
+// at reports a fault at a field, or where the nearest field around it stands; only the first one of a place, since the others
+// follow from it.
 func (d *document) at(path, format string, a ...any) {
-	d.fault(d.places[d.known(path)], format, a...)
+	n := d.places[d.known(path)]
+	line, column := d.place(n)
+	if !slices.ContainsFunc(d.faults, func(f Fault) bool { return f.Line == line && f.Column == column }) {
+		d.fault(n, format, a...)
+	}
+}
+
+// missing reports a field that is not there, at the document's beginning, unless an unknown field was meant to be it.
+func (d *document) missing(path, format string, a ...any) {
+	if !d.meant[path] {
+		d.fault(d.places[""], format, a...)
+	}
 }
 
 func (d *document) known(path string) string {
@@ -128,6 +147,7 @@ func (d *document) decodeStruct(n ast.Node, v reflect.Value, path string) {
 		i := fieldIndex(v.Type(), name)
 		if i < 0 {
 			d.fault(entry.Key, "unknown field %q in %s%s", name, within, suggest(name, fields(v.Type())))
+			d.meant[strings.TrimPrefix(path+"."+nearest(name, fields(v.Type())), ".")] = true
 			continue
 		}
 		d.decode(entry.Value, v.Field(i), strings.TrimPrefix(path+"."+name, "."))

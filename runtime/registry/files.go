@@ -44,7 +44,7 @@ func ReadFiles(paths ...string) (*Files, error) {
 		for _, d := range documents {
 			f.add(d)
 			faults = append(faults, d.faults...)
-			d.faults = nil
+			d.broken, d.faults = len(d.faults) > 0, nil
 		}
 	}
 	f.checkTogether(nil)
@@ -191,7 +191,7 @@ func blank(text string) bool {
 
 // parse gives the document's root mapping, and takes kind and name out of it, so that faults can say where they are.
 func (d *document) parse() ast.Node {
-	d.anchors, d.places = map[string]ast.Node{}, map[string]ast.Node{}
+	d.anchors, d.places, d.meant = map[string]ast.Node{}, map[string]ast.Node{}, map[string]bool{}
 	file, err := parser.ParseBytes([]byte(d.text), 0)
 	if err != nil {
 		var located yaml.Error

@@ -20,9 +20,20 @@ func parsePattern(from string) (pattern, bool) {
 	if len(tokens) != 3 {
 		return pattern{}, false
 	}
-	schema, _ := event.UnescapeToken(tokens[1])
-	table, _ := event.UnescapeToken(tokens[2])
-	return pattern{tokens[0], schema, table}, true
+	schema, table := name(tokens[1]), name(tokens[2])
+	return pattern{tokens[0], schema, table}, schema != "" && table != ""
+}
+
+// name is the identifier that a token stands for, or * for any; "" where the token is malformed.
+func name(token string) string {
+	if token == "*" {
+		return token
+	}
+	n, err := event.UnescapeToken(token)
+	if err != nil {
+		return ""
+	}
+	return n
 }
 
 // Matches says whether a function reads a table of its source.
@@ -137,10 +148,13 @@ func (f *Files) checkTogether(deployed *Files) {
 	for i := range f.Functions {
 		fn := &f.Functions[i]
 		d := f.documents[kindFunction+"/"+fn.Name]
+		if d.broken {
+			continue
+		}
 		f.checkSourceOf(d, fn, sources, deployed != nil)
 		for j := range functions {
-			if functions[j].Name == fn.Name || j < len(f.Functions) && j > i { // reported at the later one
-				continue
+			if functions[j].Name == fn.Name || j < len(f.Functions) && (j > i || f.documents[kindFunction+"/"+functions[j].Name].broken) {
+				continue // itself, or reported at the later one
 			}
 			if name := clash(fn, &functions[j]); name != "" {
 				d.at("to", "%s and function %q would both write %s %q at the same URL; give one of them another name", d, functions[j].Name, fn.To.Kind(), name)

@@ -68,7 +68,7 @@ func (d *document) checkSecret(path, value string) {
 // checkURL accepts a reference, or a URL of one of the schemes whose password, if it has one, is a reference.
 func (d *document) checkURL(path, value string, schemes ...string) {
 	if value == "" {
-		if d.places[path] == nil {
+		if !d.meant[path] {
 			d.at(path, "%s: expected a URL or a reference to one, such as ${%s}", path, suggestion(path))
 		}
 		return
