@@ -97,7 +97,9 @@ func samples() []named {
 			c.Position.Change = 0
 		})},
 		{"Truncate", with(func(c *event.Change) { c.Op, c.Position.Part = event.Truncate, 5 })},
-		{"BackfillMark", with(func(c *event.Change) { c.Op, c.Snapshot, c.Order, c.TxID, c.Position.Change = event.Mark, true, 0, 0, 0 })},
+		{"BackfillMark", with(func(c *event.Change) {
+			c.Op, c.Snapshot, c.Order, c.TxID, c.Position.Change = event.Mark, true, 0, 0, 0
+		})},
 		{"BackfillEnd", with(func(c *event.Change) {
 			c.Op, c.Snapshot, c.Order, c.TxID, c.Position.Change = event.Truncate, true, 0, 0, 0
 			c.Cutoff = event.Writer{Epoch: 91000000, Base: 512}.Version(600, 1)
