@@ -1,0 +1,166 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// held is a position that the record names since a time.
+type held struct {
+	sent
+	since time.Time
+}
+
+// confirm carries the position from the stream to the record and, one fsync horizon later, to the source. It also looks after the
+// stream: one that went back sends the agent through Start, one that does not answer makes it give the slot back.
+func (w *writer) confirm(ctx context.Context) error {
+	var waiting []held
+	confirmed := event.Position{}
+	answered := time.Now()
+	tick := time.NewTicker(w.a.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := w.round(ctx, &waiting, &confirmed)
+		switch {
+		case err == nil:
+			answered = time.Now()
+		case ctx.Err() != nil:
+			return nil
+		case again(err) || w.lost(err) || time.Since(answered) > w.a.cfg.Patience:
+			return err
+		}
+	}
+}
+
+func (w *writer) round(ctx context.Context, waiting *[]held, confirmed *event.Position) error {
+	c, cancel := context.WithTimeout(ctx, w.a.cfg.Patience)
+	defer cancel()
+	if err := w.holds(c, w.ledger.stored(w.chain.Stored())); err != nil {
+		return err
+	}
+	if err := w.idle(ctx); err != nil {
+		return err
+	}
+	s, err := w.remember(c)
+	if err != nil {
+		return err
+	}
+	if n := len(*waiting); n == 0 || (*waiting)[n-1].position.Compare(s.position) < 0 {
+		*waiting = append(*waiting, held{s, time.Now()})
+	}
+	if time.Since(w.a.stream.Created()) < w.a.cfg.Settle {
+		return nil
+	}
+	n := 0
+	for n < len(*waiting) && time.Since((*waiting)[n].since) >= w.a.cfg.Horizon {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	due := (*waiting)[n-1]
+	if p := due.release(); p.Compare(*confirmed) > 0 {
+		if err := w.release(c, due, p); err != nil {
+			return err
+		}
+		*confirmed = p
+	}
+	*waiting = append((*waiting)[:0], (*waiting)[n:]...)
+	return nil
+}
+
+// release is how far the source may forget: the last transaction of which an event is stored is kept. It may not be
+// complete, and seeing it again at the next start proves that the log is still ours.
+func (s sent) release() event.Position {
+	p := s.position
+	return event.Position{Timeline: p.Timeline, Origin: p.Origin, Commit: p.Commit}
+}
+
+// release moves the slot once a leader read has shown that stream and record still hold what is confirmed.
+func (w *writer) release(ctx context.Context, h held, p event.Position) error {
+	if err := w.holds(ctx, h.sent); err != nil {
+		return err
+	}
+	rec, err := w.a.readRecord(ctx)
+	if err != nil {
+		return err
+	}
+	if !rec.found || rec.Epoch != w.id.Epoch || rec.Version < h.version {
+		return fmt.Errorf("record of %s: epoch %d version %d, had been %d and %d: %w",
+			w.a.cfg.Source, rec.Epoch, rec.Version, w.id.Epoch, h.version, errAgain)
+	}
+	if err := w.log.Confirm(ctx, p); err != nil {
+		return fmt.Errorf("confirm %s to the source %s: %w", p, w.a.cfg.Source, err)
+	}
+	if f := w.a.cfg.Observer.Confirmed; f != nil {
+		f(p)
+	}
+	return nil
+}
+
+// holds proves by a leader read that the stream still holds a message. An idle writer would not notice a loss otherwise.
+func (w *writer) holds(ctx context.Context, s sent) error {
+	end, err := w.a.stream.End(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the end of the stream of %s: %w", w.a.cfg.Source, err)
+	case end.Message != nil && end.Message.Writer.Epoch > w.id.Epoch:
+		return fmt.Errorf("epoch %d of the stream is later than ours, %d: %w", end.Message.Writer.Epoch, w.id.Epoch, stream.ErrFenced)
+	case end.Last < s.sequence || end.Message != nil && end.Message.Last() < s.version:
+		return fmt.Errorf("stream of %s ends at %d, %d was stored: %w", w.a.cfg.Source, end.Last, s.sequence, stream.ErrRewound)
+	}
+	return nil
+}
+
+// remember writes the record if something was stored since, and gives what it now says.
+func (w *writer) remember(ctx context.Context) (sent, error) {
+	w.recordMu.Lock()
+	defer w.recordMu.Unlock()
+	s := w.ledger.stored(w.chain.Stored())
+	c := w.record.Capture
+	c.Position, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.sequence, s.version, s.group.String(), w.load
+	if c == w.record.Capture {
+		return s, nil
+	}
+	rec, err := w.a.writeRecord(ctx, w.record, c)
+	if err != nil {
+		return s, err
+	}
+	w.record = rec
+	if f := w.a.cfg.Observer.Recorded; f != nil {
+		f(s.position)
+	}
+	return s, nil
+}
+
+// idle carries the position over transactions that have nothing captured. The marker comes before record and slot: the
+// position lives in the stream alone, and a slot ahead of it would look like a gap.
+func (w *writer) idle(ctx context.Context) error {
+	if !w.mu.TryLock() { // something is being published, perhaps for long: the window is full
+		return nil
+	}
+	defer w.mu.Unlock()
+	if w.pending != nil || w.seen.Compare(w.cur) <= 0 || time.Since(w.moved) < w.a.cfg.Idle {
+		return nil
+	}
+	m := stream.Outgoing{Subject: event.MarkSubject(w.a.cfg.Source), ID: w.changeID(w.seen), Group: at(w.seen)}
+	if err := w.send(ctx, &m, 0, 0); err != nil {
+		return err
+	}
+	return w.chain.Flush()
+}
+
+// lost says whether the error ends this run at once: the stream belongs to another, or cannot be continued.
+func (w *writer) lost(err error) bool {
+	return w.chain.Err() != nil || errors.Is(err, stream.ErrFenced)
+}

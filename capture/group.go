@@ -1,0 +1,172 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// everywhere publishes a TRUNCATE: one message in every partition, all of one group.
+func (w *writer) everywhere(ctx context.Context, t *table, c *event.Change) error {
+	g := event.Group{From: w.cur, To: c.Position, N: len(t.subjects)}
+	for p, subject := range t.subjects {
+		g.K = p + 1
+		piece := *c
+		piece.Position.Part += uint32(p)
+		w.line = event.AppendLine(w.line[:0], &piece)
+		m := stream.Outgoing{Subject: subject, ID: w.changeID(piece.Position), Group: g, Data: w.line}
+		if err := w.send(ctx, &m, 1, c.CommitMS); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pending is a group that an earlier writer left incomplete: the log is read again over its run, and the messages that are
+// missing are published.
+type pending struct {
+	group    event.Group
+	have     map[string]bool // subjects that are stored
+	skip     int             // messages that were stored but are not held any more: the first ones of the run
+	messages []piece
+	by       map[string]int
+}
+
+// piece is one message of the group.
+type piece struct {
+	stream.Outgoing
+	lines    int
+	commitMS int64
+}
+
+// recover completes what the last writer left incomplete: the m or t of a load at once, a run of the log once it is read again.
+func (w *writer) recover(ctx context.Context, g event.Group) error {
+	if g.Complete() {
+		return nil
+	}
+	stored, err := w.stored(ctx, g)
+	if err != nil {
+		return fmt.Errorf("read back group %s: %w", g, err)
+	}
+	if g.From.Compare(g.To) == 0 {
+		return w.rest(ctx, g, stored)
+	}
+	p := &pending{group: g, have: map[string]bool{}, by: map[string]int{}, skip: g.K - len(stored)}
+	for _, m := range stored {
+		p.have[m.Subject] = true
+	}
+	w.pending = p
+	return nil
+}
+
+// fencesWithin is how many writers may have died within one group before its first messages count as retired.
+const fencesWithin = 16
+
+// stored reads back what the stream holds of the group: its last message is the last one on any table.
+func (w *writer) stored(ctx context.Context, g event.Group) ([]*event.Message, error) {
+	last, err := w.a.stream.LastOn(ctx, "cdc."+event.EscapeToken(w.a.cfg.Source)+".*.*.*")
+	switch {
+	case errors.Is(err, stream.ErrNoMessage):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	from := uint64(1)
+	if reach := uint64(g.N + fencesWithin*event.FenceMarkers); last.Sequence > reach {
+		from = last.Sequence - reach
+	}
+	return w.a.stream.Stored(ctx, g, from)
+}
+
+// rest publishes the m or t of a load in the partitions that lack it: the same bytes in each. Where none is held any more the
+// load is not done, and its end comes again.
+func (w *writer) rest(ctx context.Context, g event.Group, stored []*event.Message) error {
+	if len(stored) == 0 {
+		return nil
+	}
+	last := stored[len(stored)-1]
+	_, t, _, err := event.ParseSubject(last.Subject)
+	if err != nil {
+		return err
+	}
+	for g.K < g.N {
+		m := stream.Outgoing{
+			Subject: event.Subject(w.a.cfg.Source, t, g.K), ID: last.ID[:strings.LastIndexByte(last.ID, ':')+1] + strconv.Itoa(g.K),
+			For: last.For, Data: last.Data,
+		}
+		g.K++
+		m.Group = g
+		if err := w.send(ctx, &m, last.Lines(), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// complete takes a change of the group's run, and publishes what is missing when the run's end is there.
+func (w *writer) complete(ctx context.Context, t *table, c *event.Change) error {
+	p := w.pending
+	if c.Position.Compare(p.group.To) > 0 {
+		return p.missed()
+	}
+	if c.Op == event.Truncate {
+		for i, subject := range t.subjects {
+			piece := *c
+			piece.Position.Part += uint32(i)
+			w.collect(p, subject, &piece)
+		}
+	} else {
+		w.collect(p, t.subjects[event.Partition(w.key, len(t.subjects))], c)
+	}
+	if c.Position.Compare(p.group.To) < 0 {
+		return nil
+	}
+	w.pending = nil
+	g := p.group
+	for _, m := range p.messages {
+		if p.have[m.Subject] {
+			continue
+		}
+		if p.skip > 0 {
+			p.skip--
+			continue
+		}
+		g.K++
+		m.Group = g
+		if g.K > g.N {
+			return p.missed()
+		}
+		if err := w.send(ctx, &m.Outgoing, m.lines, m.commitMS); err != nil {
+			return err
+		}
+	}
+	if !g.Complete() {
+		return p.missed()
+	}
+	return nil
+}
+
+func (w *writer) collect(p *pending, subject string, c *event.Change) {
+	i, ok := p.by[subject]
+	if !ok {
+		i = len(p.messages)
+		p.by[subject] = i
+		p.messages = append(p.messages, piece{Outgoing: stream.Outgoing{Subject: subject, ID: w.changeID(c.Position)}})
+	}
+	m := &p.messages[i]
+	m.Data = event.AppendLine(m.Data, c)
+	m.lines++
+	m.commitMS = c.CommitMS
+}
+
+func (p *pending) missed() error {
+	return &GapError{
+		Reason: fmt.Sprintf("the log does not show again what an earlier agent published only in part (group %s)", p.group),
+		Fix:    "if the list of tables was changed, set it back until this agent has started once; else run once with --resnapshot",
+	}
+}

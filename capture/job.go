@@ -1,0 +1,223 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// Waits of a load. They bound how long it stands still, not how long something may take.
+const (
+	lull     = 5 * time.Second // a chunk waits at most this long for the log to have no backlog
+	slowest  = 15 * time.Second
+	smallest = 100 // rows of a chunk that is read again and again since the log touches too much meanwhile
+)
+
+// job loads one table, chunk by chunk in key order, beside the running log.
+type job struct {
+	w        *writer
+	snap     Snapshotter
+	load     string
+	table    TableInfo
+	next     Progress // as it will be once all that was sent counts
+	revision uint64
+	steps    []step // that do not count yet
+	rows     int    // of the next chunk
+	began    time.Time
+	before   int64
+}
+
+// step is progress that counts once the stream has held its messages for the fsync horizon.
+type step struct {
+	Progress
+	sequence uint64
+	since    time.Time // when it was seen to be stored
+}
+
+func (j *job) run(ctx context.Context) error {
+	if j.next.Sweep && j.next.Cutoff == 0 {
+		if err := j.bound(ctx, event.Mark); err != nil {
+			return err
+		}
+	}
+	for end := false; !end; {
+		win, err := j.chunk(ctx)
+		if err != nil {
+			return err
+		}
+		end = win.chunk.Next == ""
+		j.next.Chunks++
+		j.next.Rows += int64(len(win.chunk.Rows))
+		j.next.After = win.chunk.Next
+		if !end { // the last one counts with the end alone, so that an interrupted load never begins over
+			j.steps = append(j.steps, step{Progress: j.next, sequence: win.sequence})
+		}
+		j.observe(false)
+		if err := j.save(ctx); err != nil {
+			return err
+		}
+	}
+	if j.next.Sweep {
+		if err := j.bound(ctx, event.Truncate); err != nil {
+			return err
+		}
+	}
+	j.next.Done, j.next.After = true, ""
+	if err := j.finish(ctx); err != nil {
+		return err
+	}
+	j.observe(true)
+	return nil
+}
+
+// finish waits until all that was sent counts.
+func (j *job) finish(ctx context.Context) error {
+	j.w.mu.Lock()
+	err := j.w.chain.Flush()
+	last := j.w.chain.Sent()
+	j.w.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("flush the load of %s: %w", j.table.Schema.Table, err)
+	}
+	if err := j.w.chain.Wait(ctx, last); err != nil {
+		return fmt.Errorf("load of %s: %w", j.table.Schema.Table, err)
+	}
+	for j.steps = append(j.steps, step{Progress: j.next, sequence: last}); len(j.steps) > 0; {
+		if err := j.save(ctx); err != nil {
+			return err
+		}
+		if !sleep(ctx, min(j.w.a.cfg.Horizon/4+time.Millisecond, time.Second)) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (j *job) observe(done bool) {
+	j.w.a.cfg.Observer.loading(Loading{
+		Table: j.table.Schema.Table, Rows: j.next.Rows, Estimate: j.next.Estimate, Began: j.began, Before: j.before, Done: done,
+	})
+}
+
+// save writes what counts by now. NATS may be away for a while: what cannot be written now is written later, and the agent's
+// own watch over the stream decides when that lasts too long.
+func (j *job) save(ctx context.Context) error {
+	stored, n := j.w.chain.Stored(), 0
+	for i := range j.steps {
+		s := &j.steps[i]
+		if s.sequence <= stored && s.since.IsZero() {
+			s.since = time.Now()
+		}
+		if !s.since.IsZero() && time.Since(s.since) >= j.w.a.cfg.Horizon {
+			n = i + 1
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	s := j.steps[n-1]
+	err := j.w.holds(ctx, sent{sequence: s.sequence, version: j.w.id.Version(s.sequence, 0)})
+	if err == nil {
+		var revision uint64
+		if revision, err = j.w.a.writeProgress(ctx, j.load, s.Progress, j.revision); err == nil {
+			j.revision = revision
+			j.steps = append(j.steps[:0], j.steps[n:]...)
+		}
+	}
+	if again(err) || errors.Is(err, stream.ErrFenced) || ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+func (j *job) bound(ctx context.Context, op event.Op) error {
+	for {
+		v, _, ok, err := j.w.bound(ctx, j.table.Schema, op, j.load, j.next.Cutoff)
+		if err != nil {
+			return err
+		}
+		if ok {
+			j.next.Cutoff = v
+			return nil
+		}
+		if !sleep(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// chunk reads the next chunk and publishes it, however often that must be tried.
+func (j *job) chunk(ctx context.Context) (*window, error) {
+	t := j.table.Schema.Table
+	for wait := time.Duration(0); ; {
+		if err := j.quiet(ctx); err != nil {
+			return nil, err
+		}
+		win := j.w.openWindow(t, j.load, j.next.Chunks)
+		err := j.read(ctx, win)
+		switch {
+		case err == nil && win.stored:
+			j.rows = min(2*j.rows, j.w.a.cfg.ChunkRows)
+			return win, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil: // a TRUNCATE, another structure, or too many keys
+			j.rows = max(j.rows/2, min(smallest, j.w.a.cfg.ChunkRows))
+			wait = 0
+		case errors.Is(err, errInvisible):
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		default:
+			wait = min(max(2*wait, 100*time.Millisecond), slowest)
+			j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", t.String(),
+				"error", err, "wait", wait)
+		}
+		if !sleep(ctx, wait) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// errInvisible: the chunk does not show what is published already.
+var errInvisible = errors.New("a published transaction is not visible yet")
+
+// read is one try: read the chunk, write its marker, and wait until the log has come to it.
+func (j *job) read(ctx context.Context, win *window) error {
+	mark := strconv.FormatUint(uint64(j.w.id.Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
+	c, err := j.snap.Chunk(ctx, ChunkRequest{Table: win.table, After: j.next.After, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes})
+	if err == nil && !j.w.sees(win.before, c.Visible) {
+		err = errInvisible
+	}
+	if err != nil {
+		j.w.dropWindow(win, mark)
+		return err
+	}
+	win.chunk = c
+	j.w.mu.Lock()
+	j.w.marks[mark] = win
+	j.w.mu.Unlock()
+	if err := j.snap.Mark(ctx, mark); err != nil {
+		j.w.dropWindow(win, mark)
+		return fmt.Errorf("write the marker of a chunk: %w", err)
+	}
+	select {
+	case <-win.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// quiet waits until the log has no backlog, but not for long: behind one a chunk's window stays open, and fills.
+func (j *job) quiet(ctx context.Context) error {
+	for began := time.Now(); j.w.backlog.Load() && time.Since(began) < lull; {
+		if !sleep(ctx, 10*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,100 @@
+package capture
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// Tables without a key have no chunks and no touched keys, so they are read once, on the snapshot that belongs to the slot's
+// first position, and the log is not begun before those rows count. Whatever interrupts that, nothing of the log is in the
+// stream yet: the slot is thrown away, a new one is made, and its snapshot is read instead.
+
+// keyless are the tables without a key that must be loaded before the log begins. errRenew if that needs a new slot.
+func (a *Agent) keyless(ctx context.Context, p plan, info Info, tables []TableInfo) ([]TableInfo, error) {
+	var lacking []TableInfo
+	for _, t := range tables {
+		if !t.Keyless {
+			continue
+		}
+		if !p.newLoad {
+			old, _, err := a.readProgress(ctx, p.load.ID, t.Schema.Table)
+			if err != nil {
+				return nil, err
+			}
+			if old.Done {
+				continue
+			}
+		}
+		lacking = append(lacking, t)
+	}
+	switch {
+	case len(lacking) == 0 || !p.untouched && !a.cfg.Resnapshot:
+		return nil, nil // the others' load says that they are left out
+	case info.NewSlot:
+		return lacking, nil
+	}
+	if _, ok := a.src.(Renewer); !ok {
+		return nil, fmt.Errorf("source %s: table %s has no key, and its rows can only be read together with a new slot; drop the slot %s, "+
+			"or give the table a primary key", a.cfg.Source, lacking[0].Schema.Table, info.Slot)
+	}
+	a.renew = true
+	return nil, errRenew
+}
+
+// loadKeyless publishes their rows and waits until these count.
+func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
+	snap, ok := w.log.(Snapshotter)
+	if !ok {
+		return nil
+	}
+	began := time.Now()
+	all := make([]Progress, len(tables))
+	for i, t := range tables {
+		if w.load.Sweep { // what an earlier try left in the stream, or in targets
+			if _, _, _, err := w.bound(ctx, t.Schema, event.Truncate, w.load.ID, 0); err != nil {
+				return err
+			}
+		}
+		p := &all[i]
+		*p = Progress{Table: t.Schema.Table, Estimate: t.EstimatedRows, Done: true}
+		err := snap.Whole(ctx, p.Table, func(c *Chunk) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if err := w.rows(ctx, c, nil, w.loadID(w.load.ID, p.Table, strconv.Itoa(p.Chunks))); err != nil {
+				return err
+			}
+			p.Chunks++
+			p.Rows += int64(len(c.Rows))
+			w.a.cfg.Observer.loading(Loading{Table: p.Table, Rows: p.Rows, Estimate: p.Estimate, Began: began})
+			return w.chain.Flush()
+		})
+		if err != nil {
+			return fmt.Errorf("read the whole of %s: %w", p.Table, err)
+		}
+	}
+	last := w.chain.Sent()
+	if err := w.chain.Wait(ctx, last); err != nil {
+		return fmt.Errorf("load of the tables without a key: %w", err)
+	}
+	if !sleep(ctx, w.a.cfg.Horizon) {
+		return ctx.Err()
+	}
+	if err := w.holds(ctx, sent{sequence: last, version: w.id.Version(last, 0)}); err != nil {
+		return err
+	}
+	for _, p := range all {
+		_, revision, err := w.a.readProgress(ctx, w.load.ID, p.Table)
+		if err != nil {
+			return err
+		}
+		if _, err := w.a.writeProgress(ctx, w.load.ID, p, revision); err != nil {
+			return err
+		}
+		w.a.cfg.Observer.loading(Loading{Table: p.Table, Rows: p.Rows, Estimate: p.Estimate, Began: began, Done: true})
+	}
+	return nil
+}

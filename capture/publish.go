@@ -1,0 +1,240 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+	"golang.org/x/sync/errgroup"
+)
+
+// errEpoch: as many messages as a version can tell apart were published.
+var errEpoch = errors.New("the epoch is used up")
+
+// writer is one run of the agent, from its fence on. All that publishes holds mu, so that the stream is written by one at a time.
+type writer struct {
+	a      *Agent
+	log    Log
+	id     event.Writer
+	chain  Chain
+	ledger ledger
+
+	mu        sync.Mutex
+	cur       event.Position // where the log goes on after the last message sent
+	seen      event.Position // all up to here was read, and what is captured of it was sent
+	moved     time.Time      // when cur last moved
+	pending   *pending       // group that an earlier writer left incomplete
+	schemas   map[string]bool
+	tables    map[*event.Schema]*table
+	known     map[event.Table]bool // tables of which a schema was seen
+	published map[uint64]struct{}  // transactions that a snapshot may not show yet
+	windows   map[event.Table][]*window
+	marks     map[string]*window
+	key, line []byte
+	idbuf     []byte
+
+	backlog  atomic.Bool   // more of the log was waiting at the last read
+	appeared chan struct{} // a table was seen for the first time, or changed
+
+	recordMu sync.Mutex
+	record   record
+	load     registry.Load
+}
+
+// table is what is needed for each event of one version of a table.
+type table struct {
+	subjects []string // by partition
+}
+
+// run goes on until something fails or ctx ends; then what was sent is waited for and recorded.
+func (w *writer) run(ctx context.Context) error {
+	g, c := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.follow(c) })
+	g.Go(func() error { return w.confirm(c) })
+	g.Go(func() error { return w.loads(c) })
+	g.Go(func() error {
+		select {
+		case <-w.chain.Failed():
+			return w.chain.Err()
+		case <-c.Done():
+			return nil
+		}
+	})
+	err := g.Wait()
+	if ctx.Err() == nil && !errors.Is(err, errEpoch) {
+		return err
+	}
+	if e := w.chain.Err(); e != nil {
+		return e
+	}
+	if e := w.drain(ctx); e != nil {
+		return e
+	}
+	if errors.Is(err, errEpoch) && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// drain is the orderly end: everything sent is stored, and the record says so.
+func (w *writer) drain(ctx context.Context) error {
+	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.a.cfg.Drain)
+	defer cancel()
+	if err := w.chain.Flush(); err != nil {
+		return fmt.Errorf("flush the stream of %s: %w", w.a.cfg.Source, err)
+	}
+	if err := w.chain.Wait(c, w.chain.Sent()); err != nil {
+		return fmt.Errorf("wait for the stream of %s to store what was sent: %w", w.a.cfg.Source, err)
+	}
+	_, err := w.remember(c)
+	return err
+}
+
+// follow is the loop: next, publish.
+func (w *writer) follow(ctx context.Context) error {
+	for {
+		r, err := w.log.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("read the log of %s: %w", w.a.cfg.Source, err)
+		}
+		if err := w.take(ctx, r); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *writer) take(ctx context.Context, r Run) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range r.Items {
+		if err := w.item(ctx, &r.Items[i]); err != nil {
+			return err
+		}
+	}
+	w.backlog.Store(r.More)
+	if r.More {
+		return nil
+	}
+	return w.chain.Flush()
+}
+
+func (w *writer) item(ctx context.Context, it *Item) error {
+	switch it.Kind {
+	case Changed:
+		w.published[it.XID] = struct{}{}
+		return w.change(ctx, it.Change)
+	case Committed:
+		w.published[it.XID] = struct{}{}
+		return w.reach(it.Position)
+	case Idle:
+		return w.reach(it.Position)
+	case Marked:
+		return w.marked(ctx, it.Mark)
+	case Structure:
+		w.structure(it.Schema)
+		_, err := w.table(ctx, it.Schema)
+		return err
+	}
+	return fmt.Errorf("log of %s: item of an unknown kind %d", w.a.cfg.Source, it.Kind)
+}
+
+// reach notes that everything up to p was read. A group of an earlier writer must have been met by then.
+func (w *writer) reach(p event.Position) error {
+	if w.pending != nil && p.Compare(w.pending.group.To) > 0 {
+		return w.pending.missed()
+	}
+	if p.Compare(w.seen) > 0 {
+		w.seen = p
+	}
+	return nil
+}
+
+func (w *writer) change(ctx context.Context, c *event.Change) error {
+	t, err := w.table(ctx, c.Schema)
+	if err != nil {
+		return err
+	}
+	if w.key, err = rowKey(w.key[:0], c); err != nil {
+		return fmt.Errorf("change %s of %s: %w", c.Position, c.Schema.Table, err)
+	}
+	w.touch(c, w.key)
+	switch {
+	case w.pending != nil:
+		return w.complete(ctx, t, c)
+	case c.Op == event.Truncate:
+		return w.everywhere(ctx, t, c)
+	}
+	w.line = event.AppendLine(w.line[:0], c)
+	return w.send(ctx, &stream.Outgoing{
+		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: w.changeID(c.Position),
+		Group: event.Group{From: w.cur, To: c.Position, K: 1, N: 1}, Data: w.line,
+	}, 1, c.CommitMS)
+}
+
+// rowKey appends the canonical key; a TRUNCATE and a table without a key have none.
+func rowKey(dst []byte, c *event.Change) ([]byte, error) {
+	if c.Op == event.Truncate || len(c.Schema.KeyColumns()) == 0 {
+		return dst, nil
+	}
+	row := c.After
+	if row == nil {
+		row = c.Before
+	}
+	return c.Schema.AppendKey(dst, event.RowOf(row))
+}
+
+func (w *writer) changeID(p event.Position) string {
+	w.idbuf = append(append(w.idbuf[:0], w.a.cfg.Source...), ':')
+	w.idbuf = p.AppendID(w.idbuf)
+	return string(w.idbuf)
+}
+
+// table finds what is known of a table's version; the first time its columns are written to KV, before any event uses them.
+func (w *writer) table(ctx context.Context, s *event.Schema) (*table, error) {
+	if t := w.tables[s]; t != nil {
+		return t, nil
+	}
+	if key := s.KVKey(); !w.schemas[key] {
+		if _, err := w.a.schemas.Put(ctx, key, s.Marshal()); err != nil {
+			return nil, fmt.Errorf("write the schema of %s: %w", s.Table, err)
+		}
+		w.schemas[key] = true
+	}
+	t := &table{subjects: make([]string, w.a.stream.Partitions())}
+	for p := range t.subjects {
+		t.subjects[p] = event.Subject(w.a.cfg.Source, s.Table, p)
+	}
+	w.tables[s] = t
+	return t, nil
+}
+
+// send publishes a message of some lines. Only between two groups an epoch may end.
+func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commitMS int64) error {
+	if m.Group.K == 1 && w.chain.Sent()-w.id.Base >= w.a.messages {
+		return errEpoch
+	}
+	sequence, err := w.chain.Publish(ctx, m)
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", m.ID, err)
+	}
+	if m.Group.Complete() {
+		if m.Group.To.Compare(w.cur) > 0 {
+			w.moved = time.Now()
+		}
+		w.cur = m.Group.To
+		if w.seen.Compare(w.cur) < 0 {
+			w.seen = w.cur
+		}
+	}
+	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur}, w.chain.Stored())
+	if f := w.a.cfg.Observer.Published; f != nil {
+		f(lines, len(m.Data), time.UnixMilli(commitMS))
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// errRenew: tables without a key can only be loaded with a new slot, and nothing is lost by making one.
+var errRenew = errors.New("a new slot is needed to load the tables without a key")
+
+// epochs count seconds from here, by the source server's clock, so that they also grow where stream and KV lost theirs.
+var epochs = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+
+// plan is how a start goes on.
+type plan struct {
+	group     event.Group    // of the last message, or where the log begins
+	first     event.Position // where the slot began
+	untouched bool           // nothing of the log is in the stream yet
+	load      registry.Load
+	newLoad   bool
+	last      uint64 // sequence of the stream's last message
+	seen      uint32 // highest epoch
+}
+
+// start takes the stream: the position is read from it, the fence and the record prove that the read was current, and the source
+// must be able to go on from there.
+func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
+	info := log.Info()
+	if a.cfg.Observer.Retained != nil {
+		a.cfg.Observer.Retained(info.RetainedBytes)
+	}
+	rec, err := a.readRecord(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if rec.found && rec.Identity != info.Identity && !a.cfg.Resnapshot {
+		return nil, &GapError{
+			Reason: fmt.Sprintf("the source is another server: %s, the stream holds changes of %s", info.Identity, rec.Identity),
+			Fix:    "point the source back, or run once with --resnapshot to go on from this server and load everything again",
+		}
+	}
+	if a.cfg.Resnapshot && rec.found {
+		if rec, err = a.order(ctx, rec, info); err != nil {
+			return nil, err
+		}
+	}
+	p, err := a.resume(ctx, log, info, rec)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := tablesOf(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	keyless, err := a.keyless(ctx, p, info, tables)
+	if err != nil {
+		return nil, err
+	}
+
+	clock := uint32(max(1, min(info.Clock-epochs, event.MaxEpoch)))
+	epoch := max(p.seen+1, clock)
+	if epoch > event.MaxEpoch {
+		return nil, fmt.Errorf("source %s: epoch %d is the last one there can be; use another source name", a.cfg.Source, p.seen)
+	}
+	id, err := a.stream.Fence(ctx, p.last, epoch, p.group, strconv.FormatUint(a.cfg.Random(), 36))
+	if err != nil {
+		return nil, fmt.Errorf("fence the stream of %s: %w", a.cfg.Source, err)
+	}
+	if p.newLoad {
+		p.load = registry.Load{ID: strconv.FormatUint(uint64(epoch), 10), Sequence: id.Base, Sweep: p.load.Sweep}
+	}
+	rec, err = a.writeRecord(ctx, rec, registry.Capture{
+		Position: reached(p.group).String(), First: p.first.String(), Identity: info.Identity, Slot: info.Slot,
+		Epoch: epoch, Base: id.Base, Sequence: id.Base, Version: id.Version(id.Base, 0), Group: p.group.String(), Load: p.load,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if epoch > clock && !sleep(ctx, a.cfg.Horizon) { // a later epoch must not meet a fence that was lost: its clock would not be ahead
+		return nil, ctx.Err()
+	}
+	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
+		return nil, fmt.Errorf("source %s: %w", a.cfg.Source, err)
+	}
+	w := a.newWriter(log, id, rec, p.group)
+	if err := w.prepare(ctx, keyless); err != nil {
+		w.chain.Close()
+		return nil, err
+	}
+	a.cfg.Log.Info("capture started", "source", a.cfg.Source, "position", reached(p.group).String(), "epoch", epoch, "base", id.Base,
+		"load", p.load.ID, "load_done", p.load.Done)
+	return w, nil
+}
+
+// resume reads where the log goes on: from the stream; only where that is empty the record counts.
+func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (plan, error) {
+	end, err := a.stream.End(ctx)
+	if err != nil {
+		return plan{}, fmt.Errorf("read the end of the stream of %s: %w", a.cfg.Source, err)
+	}
+	p := plan{group: at(info.Confirmed), first: info.Confirmed, last: end.Last, seen: rec.Epoch, load: rec.Load, newLoad: !rec.found}
+	if rec.found {
+		if p.first, err = event.ParsePosition(rec.First); err != nil {
+			return p, fmt.Errorf("record of %s: %w", a.cfg.Source, err)
+		}
+	}
+	switch {
+	case end.Message == nil && !rec.found:
+		p.untouched = true
+		return p, nil
+	case end.Message == nil && end.Last < rec.Sequence: // all of it is gone: from where the slot began, if that is still there
+		p.group, p.untouched, p.newLoad, p.load.Sweep = at(p.first), true, true, true
+	case end.Message == nil: // retention took everything
+		if p.group, err = rec.group(); err != nil {
+			return p, err
+		}
+		p.untouched = p.group.Complete() && p.group.To.Compare(p.first) == 0
+	default:
+		p.group, p.seen = end.Message.Group, max(p.seen, end.Message.Writer.Epoch)
+		if !rec.found {
+			oldest, err := a.stream.Next(ctx, ">", end.First)
+			if err != nil {
+				return p, fmt.Errorf("read the first message of the stream of %s: %w", a.cfg.Source, err)
+			}
+			p.first, p.load.Sweep = reached(oldest.Group), true
+		}
+		p.untouched = p.group.Complete() && p.group.To.Compare(p.first) == 0
+	}
+	identity := info.Identity
+	if rec.found {
+		identity = rec.Identity
+	}
+	return p, a.gap(ctx, log, info, identity, &p)
+}
+
+// gap looks at a new slot, and under Resnapshot at what the source says: there the log goes on where the slot stands.
+func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p *plan) error {
+	var gap *GapError
+	if info.NewSlot && !p.untouched {
+		gap = &GapError{Reason: "the slot is gone, and with it the changes after " + reached(p.group).String(),
+			Fix: "run once with --resnapshot to go on with a new slot and load everything again"}
+	}
+	if a.cfg.Resnapshot && gap == nil {
+		if err := log.Check(ctx, reached(p.group), p.first, identity); err != nil && !errors.As(err, &gap) {
+			return err
+		}
+	}
+	switch {
+	case gap != nil && !a.cfg.Resnapshot:
+		return fmt.Errorf("source %s: %w", a.cfg.Source, gap)
+	case gap != nil:
+		a.cfg.Log.Warn("going on past a gap", "source", a.cfg.Source, "reason", gap.Reason, "position", info.Confirmed.String())
+		fallthrough
+	case info.NewSlot:
+		p.group, p.first, p.newLoad, p.load.Sweep = at(info.Confirmed), info.Confirmed, true, true
+		p.untouched = true
+	}
+	return nil
+}
+
+// order notes that everything is loaded again, and waits until that cannot be lost: it must not be forgotten once the gap is passed.
+func (a *Agent) order(ctx context.Context, rec record, info Info) (record, error) {
+	c := rec.Capture
+	c.Load = registry.Load{ID: strconv.FormatInt(max(info.Clock-epochs, int64(rec.Epoch)+1), 10), Sequence: rec.Sequence, Sweep: true}
+	next, err := a.writeRecord(ctx, rec, c)
+	if err != nil {
+		return rec, err
+	}
+	if !sleep(ctx, a.cfg.Horizon) {
+		return rec, ctx.Err()
+	}
+	return next, nil
+}
+
+// newWriter continues after the fence.
+func (a *Agent) newWriter(log Log, id event.Writer, rec record, g event.Group) *writer {
+	w := &writer{
+		a: a, log: log, id: id, cur: reached(g), seen: reached(g), moved: time.Now(), record: rec, load: rec.Load,
+		schemas: map[string]bool{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
+		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
+		appeared: make(chan struct{}, 1),
+	}
+	w.ledger.start(sent{sequence: id.Base, group: g, version: id.Version(id.Base, 0), position: w.cur})
+	w.chain = a.open(id, id.Base, stream.ChainOptions{Holds: log.Holds, Stored: a.cfg.Observer.Stored})
+	return w
+}
+
+// prepare does what must be done before the log is read.
+func (w *writer) prepare(ctx context.Context, keyless []TableInfo) error {
+	g, err := event.ParseGroup(w.record.Group)
+	if err != nil {
+		return err
+	}
+	if err := w.recover(ctx, g); err != nil {
+		return err
+	}
+	if len(keyless) > 0 {
+		if err := w.loadKeyless(ctx, keyless); err != nil {
+			return err
+		}
+	}
+	if snap, ok := w.log.(Snapshotter); ok {
+		xids, err := snap.Waiting(ctx)
+		if err != nil {
+			return fmt.Errorf("list the transactions that wait: %w", err)
+		}
+		for _, x := range xids {
+			w.published[x] = struct{}{}
+		}
+	}
+	if err := w.log.Start(ctx, w.cur); err != nil {
+		return fmt.Errorf("read the log of %s after %s: %w", w.a.cfg.Source, w.cur, err)
+	}
+	return nil
+}
+
+func tablesOf(ctx context.Context, log Log) ([]TableInfo, error) {
+	snap, ok := log.(Snapshotter)
+	if !ok {
+		return nil, nil
+	}
+	tables, err := snap.Tables(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the captured tables: %w", err)
+	}
+	return tables, nil
+}
