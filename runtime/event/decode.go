@@ -64,10 +64,29 @@ func (d *decoder) line(e *Event) error {
 	d.place = false
 	var before, after Value
 	m := membersOf(e.Line, skipSpace(e.Line, 0), 0)
-	for m.next() {
-		v := m.value()
-		ok := true
+	for m.nextName() {
 		switch string(m.name()) {
+		case "source":
+			inner := m.inner()
+			if err := d.source(e, &inner); err != nil {
+				return fmt.Errorf("source: %w", err)
+			}
+			m.pass(inner.end)
+			continue
+		case "transaction":
+			if inner := m.inner(); inner.at >= 0 {
+				if err := decodeTransaction(e, &inner); err != nil {
+					return fmt.Errorf("transaction: %w", err)
+				}
+				m.pass(inner.end)
+				continue
+			}
+		}
+		if !m.pass(skipValue(m.b, m.valueFrom, m.depth)) {
+			break
+		}
+		ok := true
+		switch v := m.value(); string(m.name()) {
 		case "op":
 			ok = decodeOp(e, v)
 		case "ts_ms":
@@ -76,14 +95,8 @@ func (d *decoder) line(e *Event) error {
 			before = v
 		case "after":
 			after = v
-		case "source":
-			if err := d.source(e, v); err != nil {
-				return fmt.Errorf("source: %w", err)
-			}
 		case "transaction":
-			if err := decodeTransaction(e, v); err != nil {
-				return fmt.Errorf("transaction: %w", err)
-			}
+			ok = v.IsNull()
 		}
 		if !ok {
 			return badMember(&m)

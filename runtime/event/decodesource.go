@@ -8,8 +8,7 @@ import (
 )
 
 // source decodes the members of `source` that an event holds; connector and database stand in the schema.
-func (d *decoder) source(e *Event, v Value) error {
-	m := membersOf(v, 0, 0)
+func (d *decoder) source(e *Event, m *members) error {
 	for m.next() {
 		v := m.value()
 		ok := true
@@ -31,7 +30,7 @@ func (d *decoder) source(e *Event, v Value) error {
 			e.Unavailable, ok = decodeNames(v)
 		}
 		if !ok {
-			return badMember(&m)
+			return badMember(m)
 		}
 	}
 	if m.end == 0 {
@@ -40,11 +39,7 @@ func (d *decoder) source(e *Event, v Value) error {
 	return nil
 }
 
-func decodeTransaction(e *Event, v Value) error {
-	if v.IsNull() {
-		return nil
-	}
-	m := membersOf(v, 0, 0)
+func decodeTransaction(e *Event, m *members) error {
 	for m.next() {
 		var err error
 		switch string(m.name()) {
@@ -54,7 +49,7 @@ func decodeTransaction(e *Event, v Value) error {
 			e.Last, err = m.value().Bool()
 		}
 		if err != nil {
-			return badMember(&m)
+			return badMember(m)
 		}
 	}
 	if m.end == 0 {

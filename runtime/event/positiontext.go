@@ -132,12 +132,13 @@ func (p *Position) parsePlace(b []byte) bool {
 	if !ok || !ok2 {
 		return false
 	}
-	number := parseLSN
-	if p.Origin != "" {
-		number = parseUint64
+	if p.Origin == "" {
+		p.Commit, ok = parseLSN(commit)
+		p.Change, ok2 = parseLSN(change)
+	} else {
+		p.Commit, ok = parseUint(commit, math.MaxUint64)
+		p.Change, ok2 = parseUint(change, math.MaxUint64)
 	}
-	p.Commit, ok = number(commit)
-	p.Change, ok2 = number(change)
 	if !ok || !ok2 {
 		return false
 	}
@@ -153,8 +154,6 @@ func (p *Position) parsePlace(b []byte) bool {
 }
 
 var colon, dot = []byte{':'}, []byte{'.'}
-
-func parseUint64(b []byte) (uint64, bool) { return parseUint(b, math.MaxUint64) }
 
 func parseLSN(b []byte) (uint64, bool) {
 	high, low, ok := bytes.Cut(b, slash)
