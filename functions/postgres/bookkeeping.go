@@ -1,0 +1,215 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// tables of the schema runnel. The checkpoint is a stored format: it never changes.
+var tables = []struct{ name, ddl string }{
+	{"checkpoints", `CREATE TABLE runnel.checkpoints (
+	function text, generation bigint, partition integer,
+	version bigint NOT NULL, sequence bigint NOT NULL, closed boolean NOT NULL DEFAULT false,
+	PRIMARY KEY (function, generation, partition)) WITH (fillfactor = 50)`},
+	{"targets", `CREATE TABLE runnel.targets (
+	target text PRIMARY KEY, function text NOT NULL, source text NOT NULL, created boolean NOT NULL)`},
+	{"backfills", `CREATE TABLE runnel.backfills (
+	function text, target text, partition integer, version bigint,
+	PRIMARY KEY (function, target, partition, version))`},
+	{"seen", `CREATE TABLE runnel.seen (
+	function text, target text, key bytea, version bigint NOT NULL,
+	PRIMARY KEY (function, target, key))`},
+}
+
+// bootstrap makes the schema runnel where it is missing. Workers that start together make it once: they queue at the lock.
+func (s *Sink) bootstrap(ctx context.Context) error {
+	s.mu.RLock()
+	ready := s.ready
+	s.mu.RUnlock()
+	if ready {
+		return nil
+	}
+	missing, err := s.missingTables(ctx, s.pool)
+	if err == nil && len(missing) > 0 {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.makeTables(ctx, tx) })
+	}
+	if err != nil {
+		return s.explain(fmt.Errorf("prepare schema runnel: %w", err), ident{})
+	}
+	s.mu.Lock()
+	s.ready = true
+	s.mu.Unlock()
+	return nil
+}
+
+type queryer interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// missingTables are the DDL statements still to be run.
+func (s *Sink) missingTables(ctx context.Context, q queryer) ([]string, error) {
+	var missing []string
+	for _, t := range tables {
+		var there bool
+		if err := q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", "runnel."+t.name).Scan(&there); err != nil {
+			return nil, err
+		}
+		if !there {
+			missing = append(missing, t.ddl)
+		}
+	}
+	return missing, nil
+}
+
+func (s *Sink) makeTables(ctx context.Context, tx pgx.Tx) error {
+	if err := lockDDL(ctx, tx); err != nil {
+		return err
+	}
+	var there bool // IF NOT EXISTS asks for the right to create also where the schema is there
+	if err := tx.QueryRow(ctx, "SELECT to_regnamespace('runnel') IS NOT NULL").Scan(&there); err != nil {
+		return err
+	}
+	if !there {
+		if _, err := tx.Exec(ctx, "CREATE SCHEMA runnel"); err != nil {
+			return err
+		}
+		s.log.Info("created schema runnel in the target")
+	}
+	missing, err := s.missingTables(ctx, tx)
+	for _, ddl := range missing {
+		if err == nil {
+			_, err = tx.Exec(ctx, ddl)
+		}
+	}
+	return err
+}
+
+// lockDDL lets one transaction at a time change structures for Runnel in this database.
+func lockDDL(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('runnel ddl', 0))")
+	return err
+}
+
+// Claim opens a partition for a generation. When it returns, no transaction of an older generation can commit any more: their
+// rows are closed, and closing waits for who holds them.
+func (s *Sink) Claim(ctx context.Context, c sink.Claim) (sink.Point, error) {
+	if err := s.bootstrap(ctx); err != nil {
+		return sink.Point{}, err
+	}
+	var at sink.Point
+	p := &partition{backfills: map[string]bool{}}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		if at, err = s.claim(ctx, tx, c); err != nil {
+			return err
+		}
+		return s.loadBackfills(ctx, tx, c.Partition, p)
+	})
+	if err != nil {
+		if codeOf(err) == undefinedTable {
+			s.unready()
+		}
+		return sink.Point{}, s.explain(fmt.Errorf("claim partition %d: %w", c.Partition, err), ident{})
+	}
+	p.at = at.Version
+	s.mu.Lock()
+	s.partitions[claimed{c.Generation, c.Partition}] = p
+	s.mu.Unlock()
+	return at, nil
+}
+
+func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, error) {
+	var at sink.Point
+	var closed bool
+	// Two generations that start at the same time decide one after the other which of them is the newer one.
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('runnel claim ' || $1, 0))", c.Function); err != nil {
+		return at, err
+	}
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM runnel.checkpoints WHERE function = $1 AND generation > $2)",
+		c.Function, c.Generation).Scan(&closed); err != nil {
+		return at, err
+	}
+	if closed {
+		return at, sink.ErrClosed
+	}
+	if _, err := tx.Exec(ctx, "UPDATE runnel.checkpoints SET closed = true WHERE function = $1 AND generation < $2 AND NOT closed",
+		c.Function, c.Generation); err != nil {
+		return at, err
+	}
+	err := tx.QueryRow(ctx, "SELECT version, sequence, closed FROM runnel.checkpoints WHERE function = $1 AND generation = $2 AND partition = $3 FOR UPDATE",
+		c.Function, c.Generation, c.Partition).Scan(&at.Version, &at.Sequence, &closed)
+	if err == nil && closed {
+		err = sink.ErrClosed
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return at, err
+	}
+	at = c.Start
+	var old sink.Point
+	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3 ORDER BY generation DESC LIMIT 1",
+		c.Function, c.Generation, c.Partition).Scan(&old.Version, &old.Sequence)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
+		return at, err
+	// Taken over in place: what the older generation wrote is not written again. A replay goes back on purpose, but never
+	// forward over what the older one had not reached.
+	case c.Replay == (old.Version < c.Start.Version):
+		at = old
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO runnel.checkpoints (function, generation, partition, version, sequence) VALUES ($1, $2, $3, $4, $5)",
+		c.Function, c.Generation, c.Partition, at.Version, at.Sequence)
+	return at, err
+}
+
+func (s *Sink) unready() {
+	s.mu.Lock()
+	s.ready = false
+	s.mu.Unlock()
+}
+
+// checkpoint locks the row. A missing one means that the target was restored to a time before it was made.
+func checkpoint(ctx context.Context, tx pgx.Tx, c claimed, function string, after event.Version) (sink.Point, error) {
+	var at sink.Point
+	var closed bool
+	err := tx.QueryRow(ctx, "SELECT version, sequence, closed FROM runnel.checkpoints WHERE function = $1 AND generation = $2 AND partition = $3 FOR UPDATE",
+		function, c.generation, c.partition).Scan(&at.Version, &at.Sequence, &closed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return at, fmt.Errorf("partition %d: %w: there is none", c.partition, sink.ErrBehind)
+	case err != nil:
+		return at, err
+	case closed:
+		return at, fmt.Errorf("partition %d: %w", c.partition, sink.ErrClosed)
+	case at.Version < after:
+		return at, fmt.Errorf("partition %d: %w: it is at version %d, the batch continues from %d", c.partition, sink.ErrBehind, at.Version, after)
+	}
+	return at, nil
+}
+
+func moveCheckpoint(ctx context.Context, tx pgx.Tx, c claimed, function string, to sink.Point) error {
+	_, err := tx.Exec(ctx, "UPDATE runnel.checkpoints SET version = $4, sequence = $5 WHERE function = $1 AND generation = $2 AND partition = $3",
+		function, c.generation, c.partition, to.Version, to.Sequence)
+	return err
+}
+
+func (s *Sink) remembered(c claimed) *partition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.partitions[c]
+}
+
+// reached notes what is durable.
+func (s *Sink) reached(c claimed, v event.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.partitions[c]; p != nil {
+		p.at = max(p.at, v)
+	}
+}

@@ -1,0 +1,275 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// plan finds how a version of a table is written. The first time it creates or alters the target.
+func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
+	s.mu.RLock()
+	p := s.plans[schema.Fingerprint()]
+	s.mu.RUnlock()
+	if p != nil {
+		return p, nil
+	}
+	target, err := s.names.target(schema.Table)
+	if err != nil {
+		return nil, sink.Halt(err)
+	}
+	if err := s.take(target, source{schema.Source, schema.Table}); err != nil {
+		return nil, err
+	}
+	var t *table
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		t, err = s.ensure(ctx, tx, schema, target)
+		return err
+	})
+	if err != nil {
+		return nil, s.explain(err, target)
+	}
+	p = newPlan(schema, target, t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plans[schema.Fingerprint()] = p
+	return p, nil
+}
+
+// forget makes the sink look at all tables again.
+func (s *Sink) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.plans)
+}
+
+// take refuses two tables of the source in one table of the target: their rows would overwrite each other.
+func (s *Sink) take(target ident, from source) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other, ok := s.sources[target]; ok && other != from {
+		return sink.Halt(fmt.Errorf("%s and %s would both be written to %s: use {schema} and {table} in the function's `table`, or a function for each", other, from, target))
+	}
+	s.sources[target] = from
+	return nil
+}
+
+// ensure makes the target what the schema needs.
+func (s *Sink) ensure(ctx context.Context, tx pgx.Tx, schema *event.Schema, target ident) (*table, error) {
+	if err := lockDDL(ctx, tx); err != nil {
+		return nil, err
+	}
+	c, err := s.compare(ctx, tx, schema, target, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.ddl) > 0 {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil { // a wider type may rewrite the table
+			return nil, err
+		}
+	}
+	for _, ddl := range c.ddl {
+		if _, err := tx.Exec(ctx, ddl); err != nil {
+			return nil, s.refusedDDL(err, ddl)
+		}
+		s.log.Info("changed the target", "table", target.String(), "statement", ddl)
+	}
+	if c.adopt {
+		if _, err := tx.Exec(ctx, "INSERT INTO runnel.targets (target, function, source, created) VALUES ($1, $2, $3, $4)",
+			target.String(), s.function, source{schema.Source, schema.Table}.String(), c.create); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.ddl) == 0 {
+		return c.table, nil
+	}
+	if c, err = s.compare(ctx, tx, schema, target, true); err == nil && len(c.ddl) > 0 {
+		err = sink.Halt(fmt.Errorf("table %s still does not fit after it was changed; run: %s", target, strings.Join(c.ddl, " ")))
+	}
+	return c.table, err
+}
+
+// refusedDDL prints what we may not do, so that somebody else can.
+func (s *Sink) refusedDDL(err error, ddl string) error {
+	switch classOf(err) {
+	case transient:
+		return err
+	case denied:
+		if schema, ok := strings.CutPrefix(ddl, "CREATE SCHEMA "); ok {
+			return sink.Halt(fmt.Errorf("role %s may not create a schema: %w; as the database's owner run: CREATE SCHEMA %s AUTHORIZATION %s;", s.role, err, strings.TrimSuffix(schema, ";"), quote(s.role)))
+		}
+		return sink.Halt(fmt.Errorf("role %s may not change the target: %w; as the table's or schema's owner run: %s", s.role, err, ddl))
+	}
+	return sink.Halt(fmt.Errorf("the target refuses a change of its structure: %w; adapt and run: %s", err, ddl))
+}
+
+// comparison of a schema with its target.
+type comparison struct {
+	table  *table
+	ddl    []string // what we would do
+	create bool     // the table is missing
+	adopt  bool     // Runnel has not written it before
+}
+
+// compare finds out what is missing in the target. What is wrong with it and not ours to change is a Halt with the exact
+// statement. A table that somebody else made must have all columns when it is met first: a table that only shares a name
+// would be overwritten otherwise. From then on it follows the source like one of ours.
+func (s *Sink) compare(ctx context.Context, q queryer, schema *event.Schema, target ident, ready bool) (*comparison, error) {
+	t, err := readTable(ctx, q, target)
+	if err != nil {
+		return nil, err
+	}
+	types, err := s.targetTypes(ctx, q, schema)
+	if err != nil {
+		return nil, err
+	}
+	c := &comparison{table: t, create: t == nil, adopt: true}
+	if ready {
+		var function string
+		err := q.QueryRow(ctx, "SELECT function FROM runnel.targets WHERE target = $1", target.String()).Scan(&function)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+		case err != nil:
+			return nil, err
+		case function != s.function:
+			return nil, sink.Halt(fmt.Errorf("%s is written by the function %s already, and two would overwrite each other's rows: choose another `table`; or if that function is gone, run: DELETE FROM runnel.targets WHERE target = %s;",
+				target, function, literal(target.String())))
+		default:
+			c.adopt = false
+		}
+	}
+	if t == nil {
+		c.ddl, err = s.creation(ctx, q, schema, target, types)
+		return c, err
+	}
+	if t.kind != "r" && t.kind != "p" {
+		return nil, sink.Halt(fmt.Errorf("%s is not a table: choose another `table` in the function, or drop it", target))
+	}
+	var fix []string
+	for i, col := range schema.Columns {
+		tc := t.column(col.Name)
+		switch {
+		case tc == nil:
+			ddl := fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s;", target, quote(col.Name), types[i])
+			if c.adopt {
+				fix = append(fix, ddl)
+			} else {
+				c.ddl = append(c.ddl, ddl)
+			}
+		case tc.generated:
+		case tc.accepts(col, types[i]):
+		default:
+			ddl := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s;", target, quote(col.Name), types[i])
+			if !c.adopt && fits(tc.typ, types[i]) && castable(tc.typ, types[i]) {
+				c.ddl = append(c.ddl, ddl)
+			} else {
+				fix = append(fix, strings.TrimSuffix(ddl, ";")+fmt.Sprintf(" USING %s::text::%s;", quote(col.Name), types[i]))
+			}
+		}
+	}
+	fix = append(fix, t.misfits(schema, target)...)
+	if len(fix) > 0 {
+		return nil, sink.Halt(fmt.Errorf("table %s does not fit %s; run: %s", target, schema.Table, strings.Join(fix, " ")))
+	}
+	return c, nil
+}
+
+// accepts says whether a column takes what the source sends.
+func (c *column) accepts(col event.Column, resolved string) bool {
+	for _, src := range []string{col.Type, resolved} {
+		if fits(src, c.typ) || c.base != "" && fits(src, c.base) {
+			return true
+		}
+	}
+	return false
+}
+
+// misfits are the statements that would make a table fit in what has nothing to do with single columns of the source.
+func (t *table) misfits(schema *event.Schema, target ident) []string {
+	var fix, keys []string
+	for _, i := range schema.KeyColumns() {
+		keys = append(keys, schema.Columns[i].Name)
+	}
+	for _, c := range t.columns {
+		i := schema.Index(c.name)
+		if i < 0 && c.notNull && !c.hasValue {
+			fix = append(fix, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", target, quote(c.name)))
+		}
+		if i >= 0 && c.identity == 'a' && schema.Columns[i].Key == 0 {
+			fix = append(fix, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET GENERATED BY DEFAULT;", target, quote(c.name)))
+		}
+	}
+	var arbiter *index
+	if len(keys) > 0 {
+		if arbiter = t.arbiter(keys); arbiter == nil {
+			fix = append(fix, fmt.Sprintf("CREATE UNIQUE INDEX ON %s (%s);", target, quoted(keys, "")))
+		} else {
+			for i, n := range arbiter.columns {
+				t.equal[n] = arbiter.equal[i]
+			}
+		}
+	}
+	// Partitions are written side by side and only the last state of each key: rows that exchange a unique value, or refer to
+	// each other, would fail against each other for ever.
+	for i := range t.unique {
+		if x := &t.unique[i]; x != arbiter && (len(keys) == 0 || !x.covers(keys)) {
+			fix = append(fix, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT IF EXISTS %s; DROP INDEX IF EXISTS %s;", target, quote(x.name), ident{target.schema, x.name}))
+		}
+	}
+	for _, o := range t.obstacles {
+		fix = append(fix, fmt.Sprintf("%s /* %s */", o.drop, o.what))
+	}
+	return fix
+}
+
+// creation are the statements that make the table: columns in the source's order, none of them NOT NULL but the key's.
+func (s *Sink) creation(ctx context.Context, q queryer, schema *event.Schema, target ident, types []string) ([]string, error) {
+	var ddl []string
+	var there bool
+	if err := q.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", target.schema).Scan(&there); err != nil {
+		return nil, err
+	}
+	if !there {
+		ddl = append(ddl, "CREATE SCHEMA "+quote(target.schema)+";")
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE %s (", target)
+	for i, c := range schema.Columns {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quote(c.Name) + " " + types[i])
+	}
+	if key := schema.KeyColumns(); len(key) > 0 {
+		var names []string
+		for _, i := range key {
+			names = append(names, schema.Columns[i].Name)
+		}
+		fmt.Fprintf(&b, ", PRIMARY KEY (%s)", quoted(names, ""))
+	}
+	return append(ddl, b.String()+");"), nil
+}
+
+// targetTypes are the types of the schema's columns as the target can have them: the declared one where it knows it, else
+// what the type is based on. Both stand in DDL later, so both must be types and nothing else: to_regtype parses them.
+func (s *Sink) targetTypes(ctx context.Context, q queryer, schema *event.Schema) ([]string, error) {
+	declared, bases := make([]string, len(schema.Columns)), make([]string, len(schema.Columns))
+	for i, c := range schema.Columns {
+		declared[i], bases[i] = c.Type, standIn(c.BaseType())
+	}
+	rows, err := q.Query(ctx, `SELECT CASE WHEN to_regtype(d) IS NOT NULL THEN d WHEN to_regtype(b) IS NOT NULL THEN b ELSE 'text' END
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS x(d, b, n) ORDER BY n`, declared, bases)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// literal quotes a string for a statement that is printed.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
