@@ -110,17 +110,28 @@ func FuzzEscapeToken(f *testing.F) {
 	})
 }
 
-func TestMessageIDs(t *testing.T) {
+func TestHeadersAreStored(t *testing.T) {
 	t.Parallel()
-	p := event.Position{Timeline: 1, Commit: 0x16B3748, Change: 0x16B36F0}
+	change := event.Position{Timeline: 1, Commit: 0x16B3748, Change: 0x16B36F0}
+	later := event.Position{Timeline: 1, Commit: 0x16B3A10, Change: 0x16B3998, Part: 1}
+	end := event.Position{Timeline: 1, Commit: 0x16B3A40}
+	gtid := event.Position{Origin: "0-1", Commit: 270, Change: 4}
 	table := event.Table{Schema: "public", Name: "order items"}
-	for want, got := range map[string]string{
-		"shop:0/16B3748:0/16B36F0:0":                    event.MessageID("shop", p),
-		"erp:0-1:270:4:0":                               event.MessageID("erp", event.Position{Origin: "0-1", Commit: 270, Change: 4}),
-		"shop:sinit.91000000:public.order%20items:12:0": event.SnapshotID("shop", "init", 91000000, table, "12", 0),
+	writer := event.Writer{Epoch: 91000000, Base: 69000}
+	var b strings.Builder
+	for _, header := range [][2]string{
+		{event.HeaderID, event.MessageID("shop", change)},
+		{event.HeaderID, event.MessageID("shop", later)},
+		{event.HeaderID, event.MessageID("erp", gtid)},
+		{event.HeaderID, event.SnapshotID("shop", "91000000", writer.Epoch, table, "12", 3)},
+		{event.HeaderID, event.SnapshotID("shop", "91000000", writer.Epoch, table, event.Truncate.String(), 0)},
+		{event.HeaderEpoch, writer.String()},
+		{event.HeaderGroup, event.Group{To: change, K: 1, N: 1}.String()},
+		{event.HeaderGroup, event.Group{From: change, To: later, K: 2, N: 3}.String()},
+		{event.HeaderGroup, event.Group{From: end, To: end, K: 1, N: 1}.String()},
+		{event.HeaderGroup, event.Group{From: gtid, To: gtid, K: 1, N: 1}.String()},
 	} {
-		if got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
+		b.WriteString(header[0] + ": " + header[1] + "\n")
 	}
+	golden(t, "headers.txt", []byte(b.String()))
 }

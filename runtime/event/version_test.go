@@ -1,7 +1,9 @@
 package event_test
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -78,4 +80,28 @@ func TestVersionGrowsAlongTheStream(t *testing.T) {
 			t.Errorf("%s: epoch of %d is %d, want %d", tt.name, tt.version, got, tt.want)
 		}
 	}
+}
+
+func TestVersionsAreStored(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for _, tt := range []struct {
+		writer   event.Writer
+		sequence uint64
+		line     int
+	}{
+		{event.Writer{Epoch: 1, Base: 512}, 513, 1},
+		{event.Writer{Epoch: 1, Base: 512}, 513, 1024},
+		{event.Writer{Epoch: 91000000, Base: 69000}, 69000, 0},
+		{event.Writer{Epoch: 91000000, Base: 69000}, 68489, 0},
+		{event.Writer{Epoch: 91000000, Base: 69000}, 70000, 1},
+		{event.Writer{Epoch: 91000000, Base: 69000}, 70000, 2},
+		{event.Writer{Epoch: 91000000, Base: 69000}, 69000 + event.MessagesPerEpoch, 1024},
+		{event.Writer{Epoch: 91000500, Base: 41512}, 41513, 1},
+		{event.Writer{Epoch: event.MaxEpoch, Base: 512}, 512 + event.MessagesPerEpoch, 1024},
+	} {
+		v := tt.writer.Version(tt.sequence, tt.line)
+		fmt.Fprintf(&b, "| `%s` | %d | %d | %d | %d |\n", tt.writer, tt.sequence, tt.line, v, v.Epoch())
+	}
+	golden(t, "versions.md", []byte(b.String()))
 }
