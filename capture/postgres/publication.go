@@ -1,0 +1,309 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// insertSuffix is that of the publication for tables without replica identity.
+const insertSuffix = "_insert"
+
+// managed is the comment of publications that we made and may change. Those of users are taken as they are.
+const managed = "managed by runnel"
+
+// published is a table as the publications have it.
+type published struct {
+	name    event.Table
+	columns []string // nil: all that are not generated
+	filter  string   // a condition, empty for none
+}
+
+// publications are the names of those of ours that exist.
+func (s *Source) publications(ctx context.Context, q querier) ([]string, error) {
+	rows, err := q.Query(ctx, `SELECT pubname::text FROM pg_catalog.pg_publication WHERE pubname = ANY($1) ORDER BY 1`,
+		[]string{s.cfg.Publication, s.cfg.Publication + insertSuffix})
+	if err != nil {
+		return nil, fmt.Errorf("read the publications: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read the publications: %w", err)
+	}
+	return names, nil
+}
+
+// published lists the captured tables: those of the publications that the patterns match.
+func (s *Source) published(ctx context.Context, q querier, version int) ([]published, error) {
+	names, err := s.publications(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	// A table in two publications is filtered only if both filter it. Version 14 has neither lists nor filters.
+	sql := `SELECT schemaname::text, tablename::text, attnames::text[], rowfilter FROM pg_catalog.pg_publication_tables WHERE pubname = ANY($1) ORDER BY 1, 2`
+	if version < 15 {
+		sql = `SELECT schemaname::text, tablename::text, NULL::text[], NULL::text FROM pg_catalog.pg_publication_tables WHERE pubname = ANY($1) ORDER BY 1, 2`
+	}
+	rows, err := q.Query(ctx, sql, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the publications' tables: %w", err)
+	}
+	defer rows.Close()
+	var all []published
+	for rows.Next() {
+		var p published
+		var filter *string
+		if err := rows.Scan(&p.name.Schema, &p.name.Name, &p.columns, &filter); err != nil {
+			return nil, fmt.Errorf("read the publications' tables: %w", err)
+		}
+		if filter != nil {
+			p.filter = *filter
+		}
+		if n := len(all) - 1; n >= 0 && all[n].name == p.name {
+			if all[n].filter != "" && p.filter != "" {
+				all[n].filter = "(" + all[n].filter + ") OR (" + p.filter + ")"
+			} else {
+				all[n].filter = ""
+			}
+			continue
+		}
+		if s.wants(p.name) {
+			all = append(all, p)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the publications' tables: %w", err)
+	}
+	return all, nil
+}
+
+// wants says whether the patterns match the table.
+func (s *Source) wants(t event.Table) bool {
+	return len(s.patterns) == 0 || slices.ContainsFunc(s.patterns, func(p pattern) bool { return p.matches(t) })
+}
+
+// wanted are the tables that the patterns match: permanent ones, and no partition whose root is among them.
+func (s *Source) wanted(all []*table) (with, without []*table, err error) {
+	chosen := map[uint32]bool{}
+	for _, t := range all {
+		chosen[t.oid] = t.permanent && s.wants(t.name)
+	}
+	var faults []error
+	for _, p := range s.patterns {
+		i := slices.IndexFunc(all, func(t *table) bool { return p.matches(t.name) })
+		switch {
+		case i < 0:
+			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.text), "%s", p.near(all)))
+		case !all[i].permanent && p.text == all[i].name.String():
+			faults = append(faults, setup(fmt.Sprintf("table %s is unlogged", p.text), "ALTER TABLE %s SET LOGGED;", quoteTable(all[i].name)))
+		}
+	}
+	for _, t := range all {
+		if !chosen[t.oid] || slices.ContainsFunc(t.ancestors, func(a uint32) bool { return chosen[a] }) {
+			continue
+		}
+		if err := t.refused(); err != nil {
+			faults = append(faults, err)
+		}
+		if t.identified() {
+			with = append(with, t)
+		} else {
+			without = append(without, t)
+		}
+	}
+	return with, without, errors.Join(faults...)
+}
+
+// refused says why a table cannot be captured. Under a deferrable key two rows can have the same key for a while, so that
+// deletes and creates of one key arrive in an order that has no meaning.
+func (t *table) refused() error {
+	if t.deferrable {
+		return setup(fmt.Sprintf("table %s: its key is deferrable", t.name),
+			"make the constraint NOT DEFERRABLE, or choose another unique index: ALTER TABLE %s REPLICA IDENTITY USING INDEX …;", quoteTable(t.name))
+	}
+	return nil
+}
+
+// publish makes the publications, or brings those that we made in line with the patterns.
+func (s *Source) publish(ctx context.Context, pool *pgxpool.Pool, version int) error {
+	comments, err := s.comments(ctx, pool)
+	if err != nil {
+		return err
+	}
+	main, exists := comments[s.cfg.Publication]
+	if exists && !strings.HasPrefix(main, managed) {
+		return s.usable(ctx, pool, version)
+	}
+	if len(s.patterns) == 0 {
+		return setup("no tables are named", "list them under tables, or make a publication: CREATE PUBLICATION %s FOR TABLE …;", quote(s.cfg.Publication))
+	}
+	all, err := allTables(ctx, pool)
+	if err != nil {
+		return err
+	}
+	with, without, err := s.wanted(all)
+	if err != nil {
+		return err
+	}
+	var statements []string
+	for _, p := range []struct {
+		name, actions string
+		tables        []*table
+	}{
+		{s.cfg.Publication, "insert, update, delete, truncate", with},
+		{s.cfg.Publication + insertSuffix, "insert, truncate", without},
+	} {
+		_, exists := comments[p.name]
+		switch {
+		case !exists && len(p.tables) == 0 && p.name != s.cfg.Publication:
+		case !exists:
+			statements = append(statements, createSQL(p.name, p.actions, p.tables), fmt.Sprintf("COMMENT ON PUBLICATION %s IS %s", quote(p.name), literal(managed)))
+		default:
+			more, err := changesSQL(ctx, pool, p.name, p.tables)
+			if err != nil {
+				return err
+			}
+			statements = append(statements, more...)
+		}
+	}
+	return s.apply(ctx, pool, statements)
+}
+
+// comments are those of the publications that exist.
+func (s *Source) comments(ctx context.Context, q querier) (map[string]string, error) {
+	rows, err := q.Query(ctx, `SELECT pubname::text, coalesce(obj_description(oid, 'pg_publication'), '') FROM pg_catalog.pg_publication WHERE pubname = ANY($1)`,
+		[]string{s.cfg.Publication, s.cfg.Publication + insertSuffix})
+	if err != nil {
+		return nil, fmt.Errorf("read the publications: %w", err)
+	}
+	m := map[string]string{}
+	var name, comment string
+	_, err = pgx.ForEachRow(rows, []any{&name, &comment}, func() error { m[name] = comment; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("read the publications: %w", err)
+	}
+	return m, nil
+}
+
+// usable checks a publication that somebody else made.
+func (s *Source) usable(ctx context.Context, q querier, version int) error {
+	have, err := s.published(ctx, q, version)
+	if err != nil {
+		return err
+	}
+	if len(have) == 0 && len(s.patterns) == 0 {
+		return setup(fmt.Sprintf("publication %s has no tables", s.cfg.Publication), "ALTER PUBLICATION %s ADD TABLE …;", quote(s.cfg.Publication))
+	}
+	all, err := allTables(ctx, q)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, p := range s.patterns {
+		if slices.ContainsFunc(have, func(h published) bool { return p.matches(h.name) }) {
+			continue
+		}
+		i := slices.IndexFunc(all, func(t *table) bool { return p.matches(t.name) })
+		if i < 0 {
+			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.text), "%s", p.near(all)))
+			continue
+		}
+		faults = append(faults, setup(fmt.Sprintf("publication %s has no table %s", s.cfg.Publication, p.text),
+			"ALTER PUBLICATION %s ADD TABLE %s;", quote(s.cfg.Publication), quoteTable(all[i].name)))
+	}
+	for _, t := range all {
+		if slices.ContainsFunc(have, func(h published) bool { return h.name == t.name }) {
+			if err := t.refused(); err != nil {
+				faults = append(faults, err)
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func tableList(tables []*table) string {
+	var names []string
+	for _, t := range tables {
+		names = append(names, t.only())
+	}
+	return strings.Join(names, ", ")
+}
+
+func createSQL(name, actions string, tables []*table) string {
+	list := ""
+	if len(tables) > 0 {
+		list = " FOR TABLE " + tableList(tables)
+	}
+	return fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish = '%s', publish_via_partition_root = true)", quote(name), list, actions)
+}
+
+// changesSQL brings a publication's list of tables in line.
+func changesSQL(ctx context.Context, q querier, name string, tables []*table) ([]string, error) {
+	rows, err := q.Query(ctx, `SELECT r.prrelid FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1`, name)
+	if err != nil {
+		return nil, fmt.Errorf("read publication %s: %w", name, err)
+	}
+	have, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
+	if err != nil {
+		return nil, fmt.Errorf("read publication %s: %w", name, err)
+	}
+	var add, drop []*table
+	for _, t := range tables {
+		if !slices.Contains(have, t.oid) {
+			add = append(add, t)
+		}
+	}
+	for _, oid := range have {
+		if slices.ContainsFunc(tables, func(t *table) bool { return t.oid == oid }) {
+			continue
+		}
+		t, err := tableByOID(ctx, q, oid)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			drop = append(drop, t)
+		}
+	}
+	var sql []string
+	if len(add) > 0 {
+		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(name), tableList(add)))
+	}
+	if len(drop) > 0 {
+		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(name), tableList(drop)))
+	}
+	return sql, nil
+}
+
+// apply runs the statements in one transaction, so that no table is in no publication in between.
+func (s *Source) apply(ctx context.Context, pool *pgxpool.Pool, statements []string) error {
+	if len(statements) == 0 {
+		return nil
+	}
+	sql := strings.Join(statements, ";\n") + ";"
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		for _, st := range statements {
+			if _, err := tx.Exec(ctx, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if code(err) == noPrivilege {
+		return &capture.SetupError{Reason: fmt.Sprintf("user %s may not make publication %s", s.pool.ConnConfig.User, s.cfg.Publication),
+			Fix: "run this as the tables' owner or a superuser:\n" + sql, Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("make publication %s: %w", s.cfg.Publication, err)
+	}
+	s.cfg.Log.Info("changed publications", "sql", sql)
+	return nil
+}

@@ -1,0 +1,149 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// wire is a replication connection. One goroutine reads, any may send the status.
+type wire struct {
+	conn   *pgconn.PgConn
+	socket net.Conn
+	frames *frames
+
+	mu        sync.Mutex // the sending side
+	confirmed pglogrepl.LSN
+	streaming bool
+	err       error // why nothing can be sent any more
+}
+
+// start enters the copy mode. The position is always 0/0: the server begins where the slot stands.
+func (w *wire) start(ctx context.Context, slot string, publications []string, confirmed pglogrepl.LSN) error {
+	var names []string
+	for _, p := range publications {
+		names = append(names, quote(p))
+	}
+	err := pglogrepl.StartReplication(ctx, w.conn, slot, 0, pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: []string{
+		"proto_version '1'", "publication_names " + literal(strings.Join(names, ",")), "messages 'true'"}})
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.confirmed, w.streaming = confirmed, true
+	w.mu.Unlock()
+	return nil
+}
+
+// confirm says that the log up to p is not needed any more.
+func (w *wire) confirm(p pglogrepl.LSN) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p <= w.confirmed {
+		return nil
+	}
+	w.confirmed = p
+	return w.send(false)
+}
+
+// status repeats what is confirmed; asking for an answer makes the server say how far it has come.
+func (w *wire) status(answer bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.send(answer)
+}
+
+// send is called with mu held. All three positions are the confirmed one: pglogrepl takes a zero for "as far as received",
+// and a server that waits for us in synchronous_standby_names must not be told that we have what JetStream has not.
+func (w *wire) send(answer bool) error {
+	if w.err != nil {
+		return w.err
+	}
+	if !w.streaming || w.confirmed == 0 {
+		return nil
+	}
+	w.socket.SetWriteDeadline(time.Now().Add(writeTimeout))
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), w.conn, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: w.confirmed, WALFlushPosition: w.confirmed, WALApplyPosition: w.confirmed, ReplyRequested: answer})
+	if err != nil {
+		w.err = fmt.Errorf("send the replication status: %w", err)
+	}
+	return w.err
+}
+
+// fail ends the connection from another goroutine: reading and sending give why.
+func (w *wire) fail(why error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = why
+	}
+	w.mu.Unlock()
+	w.socket.SetDeadline(time.Unix(1, 0))
+}
+
+// failure is why the connection ended, if it did.
+func (w *wire) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+const (
+	writeTimeout = 10 * time.Second
+	silence      = 15 * time.Second // the server answers every statusInterval
+)
+
+var errSilent = errors.New("the server is silent")
+
+// fill waits until something was read. errSilent: nothing came for a long time.
+func (w *wire) fill(ctx context.Context) error {
+	// The order matters: a deadline that ctx or fail sets after this one stays.
+	w.socket.SetReadDeadline(time.Now().Add(silence))
+	stop := context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := w.failure(); err != nil {
+		return err
+	}
+	err := w.frames.fill()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if f := w.failure(); f != nil {
+		return f
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return errSilent
+	}
+	return fmt.Errorf("read the log: %w", err)
+}
+
+// serverError decodes an ErrorResponse.
+func serverError(body []byte) error {
+	var m pgproto3.ErrorResponse
+	if err := m.Decode(body); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	return pgconn.ErrorResponseToPgError(&m)
+}
+
+func (w *wire) close(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = net.ErrClosed
+	}
+	w.socket.SetDeadline(time.Now().Add(time.Second))
+	w.conn.Close(ctx)
+}
