@@ -21,7 +21,7 @@ func object(doc []byte) (map[string]json.RawMessage, error) {
 }
 
 // canonical is one spelling for all values that are the same: numbers as fractions, times in UTC, JSON with sorted names. A
-// target may spell json as a string; nothing else is bent.
+// target may spell json, arrays and composites as a string that holds them; nothing else is bent.
 func canonical(typ string, raw json.RawMessage) (string, error) {
 	v, err := decode(raw)
 	if err != nil {
@@ -33,18 +33,18 @@ func canonical(typ string, raw json.RawMessage) (string, error) {
 	s, isText := v.(string)
 	base, _, _ := strings.Cut(typ, "(")
 	switch {
-	case base == "json" || base == "jsonb":
-		if isText && len(s) > 0 && strings.ContainsRune(`{["0123456789-tfn`, rune(s[0])) {
-			if inner, err := decode([]byte(s)); err == nil {
-				v = inner
-			}
+	case isText && s != "" && (s[0] == '{' || s[0] == '[' || base == "json" || base == "jsonb"):
+		if inner, err := decode([]byte(s)); err == nil {
+			v = inner
 		}
 	case isText && strings.HasPrefix(base, "timestamp"):
 		return instant(s), nil
-	case isText && (base == "numeric" || base == "double precision" || base == "real"):
+	case isText && base == "numeric":
 		if r, ok := new(big.Rat).SetString(s); ok {
 			return r.RatString(), nil
 		}
+	case isText && (base == "double precision" || base == "real"):
+		return strings.Replace(strings.ToLower(s), "infinity", "inf", 1), nil
 	case base == "double precision" || base == "real":
 		f, err := strconv.ParseFloat(string(bytes.TrimSpace(raw)), 64)
 		return strconv.FormatFloat(f, 'g', -1, 64), err

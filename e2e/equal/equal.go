@@ -62,7 +62,7 @@ func (t *Table) postgres(ctx context.Context, c *pgx.Conn, schema, table string)
 	if _, err := c.Exec(ctx, "set timezone to 'UTC'"); err != nil {
 		return nil, fmt.Errorf("compare: %w", err)
 	}
-	rows, err := c.Query(ctx, "select row_to_json(t)::text from "+pgx.Identifier{schema, table}.Sanitize()+" t")
+	rows, err := c.Query(ctx, "select row_to_json(_row)::text from "+pgx.Identifier{schema, table}.Sanitize()+" _row")
 	if err != nil {
 		return nil, fmt.Errorf("compare: read %s: %w", table, err)
 	}

@@ -13,9 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"github.com/runnel-dev/runnel/e2e/equal"
 	"github.com/runnel-dev/runnel/e2e/servers"
+	"github.com/runnel-dev/runnel/e2e/shop"
 	"github.com/runnel-dev/runnel/functions"
 	"github.com/runnel-dev/runnel/functions/elasticsearch"
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -131,6 +134,39 @@ func TestSink(t *testing.T) {
 		must(t, s.Handle(ctx, batch(put(1, 1, "a", `,"price":"NaN","at":"infinity","doc":[1,{"a":2},"x"]`), put(2, 1, "b", `,"price":1234567890123456789012345678901234567890.5,"at":"0044-03-15T00:00:00+00:00 BC","doc":7`))))
 		if got := g.source("malformed-items", "1%7Ca"); !strings.Contains(got, `"at":"infinity"`) {
 			t.Errorf("got %s", got)
+		}
+	})
+
+	t.Run("EveryTypeIsExact", func(t *testing.T) {
+		pg := servers.Postgres(t, 17)
+		c, err := pgx.Connect(ctx, pg.PostgresURL())
+		must(t, err)
+		defer c.Close(context.WithoutCancel(ctx))
+		_, err = c.Exec(ctx, shop.Types)
+		must(t, err)
+		_, err = c.Exec(ctx, `set timezone to 'UTC'; update types set j = null where id = 6`) // Elasticsearch refuses repeated names
+		must(t, err)
+		table, err := equal.Source(ctx, pg.PostgresURL(), "types", []string{"id"})
+		must(t, err)
+		var columns []event.Column
+		for _, name := range table.Columns {
+			columns = append(columns, event.Column{Name: name, Type: table.Types[name], Base: shop.TypesBase[table.Types[name]], Nullable: true})
+		}
+		columns[0].Key = 1
+		x := event.NewSchema("shop", "postgresql", "shop", event.Table{Schema: "public", Name: "types"}, columns)
+		rows, err := c.Query(ctx, "select row_to_json(_row)::text from types _row order by id")
+		must(t, err)
+		docs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		must(t, err)
+		var events []event.Event
+		for i, d := range docs {
+			events = append(events, event.Event{Op: event.Read, Table: x.Table, Schema: x, After: event.RowOf([]byte(d)), Version: version(uint64(i + 1))})
+		}
+		must(t, g.sink("exact-{table}").Handle(ctx, batch(events...)))
+		got, err := table.Elasticsearch(ctx, g.url, "elastic:"+password, "exact-types")
+		must(t, err)
+		if diffs := table.Diff("elasticsearch", got, 50); len(diffs) > 0 {
+			t.Errorf("differences:\n%s", strings.Join(diffs, "\n"))
 		}
 	})
 
