@@ -1,0 +1,69 @@
+package host
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+)
+
+// introduce announces the worker for the first time: a record that names a worker that nobody ever saw is free to take.
+func (h *Host) introduce(ctx context.Context) error {
+	for {
+		err := h.put(ctx, nil)
+		if err == nil {
+			return nil
+		}
+		h.log.WarnContext(ctx, "cannot announce this worker; it is tried again", "error", err)
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// announce renews the announcement, with the functions' status, and tells the observer of their lag.
+func (h *Host) announce(ctx context.Context) {
+	every := min(h.cfg.Lease/4, time.Second)
+	last := time.Now()
+	for sleep(ctx, every) == nil {
+		now := time.Now()
+		status := map[string]registry.FunctionStatus{}
+		for name, f := range h.known() {
+			s, hosted := f.status(now.Sub(last))
+			if !hosted {
+				continue
+			}
+			status[name] = s
+			if h.cfg.Observer.Lag != nil {
+				h.cfg.Observer.Lag(name, s.Backlog, s.LagSeconds)
+			}
+		}
+		last = now
+		if err := h.put(ctx, status); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "cannot announce this worker; others may take its partitions", "error", err)
+		}
+	}
+}
+
+func (h *Host) put(ctx context.Context, status map[string]registry.FunctionStatus) error {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.Lease/2)
+	defer cancel()
+	name, _ := os.Hostname()
+	_, err := h.cfg.World.Bucket(registry.BucketWorkers).Put(ctx, h.instance, encode(registry.Worker{
+		Host: name, PID: os.Getpid(), Space: processSpace(), Started: started, Status: status,
+	}))
+	return err
+}
+
+// farewell withdraws the announcement, so that nobody waits for the lease.
+func (h *Host) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	bucket := h.cfg.World.Bucket(registry.BucketWorkers)
+	if e, err := bucket.Get(ctx, h.instance); err == nil {
+		_ = bucket.Delete(ctx, h.instance, e.Revision) // else its time to live does
+	}
+}
+
+var started = time.Now()

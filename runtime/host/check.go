@@ -1,0 +1,163 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// start finds where to go on after a claim: the target's own checkpoint where it keeps one, else the floor; and where the
+// stream no longer holds what comes next, whether a later reading of all tables stands in for it.
+func (l *lane) start(ctx context.Context) error {
+	if l.g.points != nil {
+		if err := l.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	end, err := l.g.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	if end.First <= l.read.Sequence+1 {
+		return nil
+	}
+	load, err := l.load(ctx)
+	if err != nil {
+		return err
+	}
+	// The first load stands in for all that came before it where nothing was read; a later one also sweeps what vanished.
+	heals := load.Sequence+1 >= end.First && load.ID != "" && (l.read == sink.Point{} || load.Sweep && load.Sequence >= l.read.Sequence)
+	if !heals {
+		return l.fell(end)
+	}
+	l.log.InfoContext(ctx, "the stream begins later; the reading of all tables in it stands in for what is gone",
+		"floor", l.read.Sequence, "first", end.First, "load", load.ID)
+	l.read.Sequence, l.proven = end.First-1, end.First-1
+	return nil
+}
+
+func (l *lane) load(ctx context.Context) (registry.Load, error) {
+	var c registry.Capture
+	e, err := l.host.cfg.World.Bucket(registry.BucketCaptures).Get(ctx, l.g.spec.Source())
+	if errors.Is(err, stream.ErrNotFound) {
+		return c.Load, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(e.Value, &c)
+	}
+	if err != nil {
+		return c.Load, fmt.Errorf("read the record of source %s: %w", l.g.spec.Source(), err)
+	}
+	return c.Load, nil
+}
+
+// checkpoint reads the target's: it moves with the data, so it is right where it differs from the floor.
+func (l *lane) checkpoint(ctx context.Context) error {
+	var at sink.Point
+	claim := l.claimed()
+	err := l.g.writer.insist(ctx, l, func(ctx context.Context) (err error) {
+		at, err = l.g.points.Claim(ctx, claim)
+		return err
+	})
+	switch {
+	case errors.Is(err, sink.ErrClosed):
+		return fmt.Errorf("%w: %w", errLost, err)
+	case err != nil:
+		return err
+	case at.Version < l.owner.Floor.Version && at == claim.Start && at != sink.Point{}:
+		return haltError{fmt.Errorf("the target was restored to before generation %d of this function: partition %d stands at sequence %d, the target has no checkpoint of it; deploy the function again under a new name, or read its tables again with --resnapshot",
+			claim.Generation, l.partition, l.owner.Floor.Sequence)}
+	case at.Version < l.owner.Floor.Version:
+		l.log.WarnContext(ctx, "the target's checkpoint is behind the floor; what it lacks is written again",
+			"checkpoint", at.Sequence, "floor", l.owner.Floor.Sequence)
+	}
+	l.read, l.proven = at, at.Sequence
+	return nil
+}
+
+// fences looks whether a later epoch begins at or below what was read: the stream has lost its end since, and its sequences
+// were used again. Then reading goes on from there: errReopen.
+func (l *lane) fences(ctx context.Context) error {
+	fence, ok, err := l.g.source.FenceAfter(ctx, l.read.Version.Epoch())
+	switch {
+	case err != nil:
+		return err
+	case ok && fence <= l.read.Sequence:
+		l.log.WarnContext(ctx, "the stream lost its end and goes on below what was read; reading goes back there",
+			"read", l.read.Sequence, "fence", fence)
+		l.read.Sequence = fence - 1
+		l.proven = min(l.proven, l.read.Sequence)
+		return errReopen
+	}
+	return nil
+}
+
+// prove asks the leader, after messages up to a sequence were read, whether retention had passed any of them before.
+func (l *lane) prove(ctx context.Context, sequence uint64) error {
+	if sequence <= l.proven {
+		return nil
+	}
+	end, err := l.g.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	if end.First > l.proven+1 {
+		return l.fell(end)
+	}
+	l.proven = sequence
+	return nil
+}
+
+func (l *lane) fell(end stream.End) error {
+	source := l.g.spec.Source()
+	if (l.read == sink.Point{}) {
+		return haltError{fmt.Errorf("fell out of retention: the function starts at the stream's beginning, but the stream of %s begins at sequence %d and no longer holds the first load; read the tables again with `runnel capture %s --resnapshot`, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
+			source, end.First, source, l.g.f.name)}
+	}
+	return haltError{fmt.Errorf("fell out of retention: partition %d stands at sequence %d, the stream of %s begins at %d, so up to %d messages were removed unread; read the tables again with `runnel capture %s --resnapshot`, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
+		l.partition, l.proven, source, end.First, end.First-1-l.proven, source, l.g.f.name)}
+}
+
+// idle runs when nothing came for a while. The partition notes that there was nothing for it up to the stream's end, so that
+// retention does not seem to pass it: at times, and at once where retention comes near.
+func (l *lane) idle(ctx context.Context) error {
+	if time.Since(l.looked) < l.host.cfg.IdleEvery/12 {
+		return nil
+	}
+	l.looked = time.Now()
+	end, err := l.g.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	near := l.read.Sequence+1 < end.First+(end.Last-min(end.Last, end.First))/2
+	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near {
+		return nil
+	}
+	l.idleAt = time.Now()
+	// In this order: the leader's end, then nothing for us below it, then the fences.
+	next, err := l.g.source.Next(ctx, l.subject, l.read.Sequence+1)
+	if err != nil && !errors.Is(err, stream.ErrNoMessage) {
+		return err
+	}
+	if err == nil && next.Sequence <= end.Last || !l.consumer.empty() {
+		return nil // on its way
+	}
+	if err := l.fences(ctx); err != nil {
+		return err
+	}
+	if end.Message == nil || end.Last <= l.read.Sequence || end.First > l.read.Sequence+1 || end.Message.Last() <= l.read.Version {
+		return nil
+	}
+	to := sink.Point{Sequence: end.Last, Version: end.Message.Last()}
+	l.proven = end.Last
+	if err := l.write(ctx, to, nil); err != nil {
+		return err
+	}
+	return l.move(ctx)
+}

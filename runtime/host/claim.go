@@ -1,0 +1,195 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+func (l *lane) owners() Bucket { return l.host.cfg.World.Bucket(registry.BucketOwners) }
+
+// claim waits until the partition is ours.
+func (l *lane) claim(ctx context.Context) error {
+	for {
+		taken, err := l.take(ctx)
+		if taken {
+			return nil
+		}
+		var h haltError
+		if errors.As(err, &h) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
+			l.log.WarnContext(ctx, "cannot claim the partition; it is tried again", "error", err)
+		}
+		pause := l.host.cfg.Lease / 20
+		if err := sleep(ctx, pause+rand.N(pause+1)); err != nil {
+			return err
+		}
+	}
+}
+
+// take wins the partition's record if nobody who lives holds it.
+func (l *lane) take(ctx context.Context) (bool, error) {
+	asked := time.Now()
+	if err := l.serves(ctx); err != nil {
+		return false, err
+	}
+	o, e, err := l.look(ctx)
+	if errors.Is(err, stream.ErrNotFound) {
+		o = registry.Owner{Floor: l.g.record.Start}
+	} else if err != nil {
+		return false, err
+	}
+	if o.Instance != l.host.instance { // our own name: KV lost a release, or its answer
+		gone, err := l.host.presence.gone(ctx, o.Instance)
+		if err != nil || !gone {
+			return false, err
+		}
+		if o.Instance != "" {
+			l.log.InfoContext(ctx, "partition taken over from a worker that is gone", "owner", o.Instance)
+		}
+	}
+	o.Instance, o.Turn = l.host.instance, o.Turn+1
+	revision, err := l.owners().Swap(ctx, l.key, encode(o), e.Revision)
+	if errors.Is(err, stream.ErrConflict) {
+		return false, nil
+	}
+	if err != nil { // perhaps it is ours: the next look tells
+		return false, err
+	}
+	l.owner, l.revision, l.confirmed = o, revision, asked
+	l.read, l.proven = o.Floor, o.Floor.Sequence
+	l.floorAt, l.looked = asked, asked
+	return true, nil
+}
+
+func (l *lane) look(ctx context.Context) (registry.Owner, stream.Entry, error) {
+	var o registry.Owner
+	e, err := l.owners().Get(ctx, l.key)
+	if err != nil {
+		return o, e, err
+	}
+	if err := json.Unmarshal(e.Value, &o); err != nil {
+		return o, e, haltError{fmt.Errorf("record %s in %s cannot be read: %w", l.key, registry.BucketOwners, err)}
+	}
+	return o, e, nil
+}
+
+// serves asks whether the function still runs in this generation.
+func (l *lane) serves(ctx context.Context) error {
+	e, err := l.host.cfg.World.Bucket(registry.BucketFunctions).Get(ctx, l.g.f.name)
+	if errors.Is(err, stream.ErrNotFound) {
+		return fmt.Errorf("%w: the function is deleted", errLost)
+	}
+	if err != nil {
+		return err
+	}
+	var r registry.FunctionRecord
+	if err := json.Unmarshal(e.Value, &r); err != nil {
+		return fmt.Errorf("read the record of function %s: %w", l.g.f.name, err)
+	}
+	if r.Generation != l.g.record.Generation || r.State != registry.Running {
+		return fmt.Errorf("%w: the function is %s in generation %d", errLost, r.State, r.Generation)
+	}
+	return nil
+}
+
+// confirm asks KV whether the partition and the generation are still ours, if that was not asked within the lease less a
+// write. A worker that slept, or was cut off, finds out here before it writes.
+func (l *lane) confirm(ctx context.Context) error {
+	cfg := &l.host.cfg
+	if time.Since(l.confirmed) <= cfg.Lease-cfg.WriteDeadline {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, (cfg.Lease-cfg.WriteDeadline)/2) // a later answer says too little
+	defer cancel()
+	asked := time.Now()
+	if err := l.serves(ctx); err != nil {
+		return err
+	}
+	o, e, err := l.look(ctx)
+	switch {
+	case errors.Is(err, stream.ErrNotFound):
+		return fmt.Errorf("%w: its record is deleted", errLost)
+	case err != nil:
+		return err
+	case o.Instance != l.owner.Instance || o.Turn != l.owner.Turn:
+		return fmt.Errorf("%w: worker %s holds it", errLost, o.Instance)
+	}
+	l.owner, l.revision, l.confirmed = o, e.Revision, asked
+	return nil
+}
+
+// move writes the floor down, and so proves that the partition is ours; what is not proven to be read in full it leaves out.
+func (l *lane) move(ctx context.Context) error {
+	if err := l.prove(ctx, l.read.Sequence); err != nil {
+		return err
+	}
+	return l.swap(ctx, registry.Owner{Instance: l.owner.Instance, Turn: l.owner.Turn, Floor: l.read})
+}
+
+func (l *lane) swap(ctx context.Context, o registry.Owner) error {
+	for {
+		revision, err := l.owners().Swap(ctx, l.key, encode(o), l.revision)
+		if err == nil {
+			l.accept(o, revision)
+			return nil
+		}
+		if errors.Is(err, stream.ErrConflict) {
+			return fmt.Errorf("%w: its record was changed by another", errLost)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// No answer: the leader knows whether it was written.
+		now, e, err := l.look(ctx)
+		switch {
+		case errors.Is(err, stream.ErrNotFound) || err == nil && now.Turn != o.Turn:
+			return fmt.Errorf("%w: its record was changed by another", errLost)
+		case err == nil && now == o:
+			l.accept(o, e.Revision)
+			return nil
+		case err == nil && now.Instance == l.owner.Instance:
+			l.revision = e.Revision
+		case err == nil:
+			return fmt.Errorf("%w: worker %s holds it", errLost, now.Instance)
+		}
+		if err := sleep(ctx, l.host.cfg.RetryMin); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *lane) accept(o registry.Owner, revision uint64) {
+	moved := o.Floor != l.owner.Floor
+	l.owner, l.revision, l.floorAt = o, revision, time.Now()
+	if observe := l.host.cfg.Observer.Floor; moved && observe != nil {
+		observe(l.g.f.name, l.partition, o.Floor)
+	}
+}
+
+// release gives the partition up, with the floor where it stands.
+func (l *lane) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.host.cfg.Lease/3)
+	defer cancel()
+	o := registry.Owner{Turn: l.owner.Turn, Floor: l.read}
+	if err := l.prove(ctx, l.read.Sequence); err != nil {
+		o.Floor = l.owner.Floor
+	}
+	if err := l.swap(ctx, o); err != nil && !errors.Is(err, errLost) {
+		l.log.WarnContext(ctx, "cannot release the partition; the next claim finds it", "error", err)
+	}
+}
+
+// claimed describes the partition to a target that keeps checkpoints.
+func (l *lane) claimed() sink.Claim {
+	return sink.Claim{Function: l.g.f.name, Generation: l.g.record.Generation, Partition: l.partition, Start: l.g.record.Start}
+}

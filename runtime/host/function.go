@@ -1,0 +1,171 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// function follows the record of one function: while it says running, a generation runs.
+type function struct {
+	host    *Host
+	name    string
+	log     *slog.Logger
+	changed chan struct{}
+
+	mu    sync.Mutex
+	entry stream.Entry
+	now   *generation // that runs
+}
+
+func newFunction(h *Host, name string) *function {
+	return &function{host: h, name: name, log: h.log.With("function", name), changed: make(chan struct{}, 1)}
+}
+
+// update tells of a new record.
+func (f *function) update(e stream.Entry) {
+	f.mu.Lock()
+	f.entry = e
+	f.mu.Unlock()
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+// record is the newest one; ok is false where there is none, or none that can be read.
+func (f *function) record() (registry.FunctionRecord, bool) {
+	f.mu.Lock()
+	e := f.entry
+	f.mu.Unlock()
+	var r registry.FunctionRecord
+	if e.Deleted {
+		return r, false
+	}
+	if err := json.Unmarshal(e.Value, &r); err != nil {
+		f.log.Error("cannot read the function's record", "revision", e.Revision, "error", err)
+		return r, false
+	}
+	return r, true
+}
+
+// run serves the function until ctx ends.
+func (f *function) run(ctx context.Context) {
+	told := registry.State("none")
+	for ctx.Err() == nil {
+		r, ok := f.record()
+		if r.State != told {
+			told = r.State
+			f.tell(r.State, r.Reason)
+		}
+		if ok && r.State == registry.Running {
+			f.serve(ctx, r)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-f.changed:
+		}
+	}
+}
+
+func (f *function) tell(s registry.State, reason string) {
+	f.log.Info("function is "+string(s), "reason", reason)
+	if observe := f.host.cfg.Observer.State; observe != nil {
+		observe(f.name, s, reason)
+	}
+}
+
+// serve runs one generation until its record changes, ctx ends or it halts.
+func (f *function) serve(ctx context.Context, r registry.FunctionRecord) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	g := newGeneration(f, r)
+	f.mu.Lock()
+	f.now = g
+	f.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() { ended <- g.run(running) }()
+	for {
+		select {
+		case err := <-ended:
+			f.clear()
+			var h haltError
+			if errors.As(err, &h) {
+				f.halt(ctx, r, h.Error())
+			}
+			return
+		case <-f.changed:
+			if now, ok := f.record(); ok && same(now, r) {
+				continue
+			}
+			stop()
+			<-ended
+			f.clear()
+			return
+		}
+	}
+}
+
+func (f *function) clear() {
+	f.mu.Lock()
+	f.now = nil
+	f.mu.Unlock()
+}
+
+func same(a, b registry.FunctionRecord) bool {
+	return a.Spec == b.Spec && a.Version == b.Version && a.Generation == b.Generation && a.State == b.State
+}
+
+// halt writes down why, and waits until this is seen, or something newer.
+func (f *function) halt(ctx context.Context, r registry.FunctionRecord, reason string) {
+	f.log.Error("function halts", "reason", reason)
+	bucket := f.host.cfg.World.Bucket(registry.BucketFunctions)
+	for {
+		e, err := bucket.Get(ctx, f.name)
+		var now registry.FunctionRecord
+		if err == nil {
+			err = json.Unmarshal(e.Value, &now)
+		}
+		switch {
+		case errors.Is(err, stream.ErrNotFound) || err == nil && !same(now, r):
+			f.update(e)
+			return
+		case err == nil:
+			now.State, now.Reason, now.Updated = registry.Halted, reason, time.Now().UTC()
+			value := encode(now)
+			if e.Revision, err = bucket.Swap(ctx, f.name, value, e.Revision); err == nil {
+				e.Value = value
+				f.update(e) // the watch says it too, later
+				return
+			}
+		}
+		f.log.Warn("cannot note that the function halts; it stays halted here, and it is tried again", "error", err)
+		if sleep(ctx, time.Second) != nil {
+			return
+		}
+	}
+}
+
+// status of the function; hosted is false where it does not run here.
+func (f *function) status(since time.Duration) (s registry.FunctionStatus, hosted bool) {
+	f.mu.Lock()
+	g := f.now
+	f.mu.Unlock()
+	if g == nil {
+		return s, false
+	}
+	return g.status(since), true
+}
+
+// haltError stops a function until an operator acts.
+type haltError struct{ err error }
+
+func (h haltError) Error() string { return h.err.Error() }
+func (h haltError) Unwrap() error { return h.err }

@@ -1,0 +1,224 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// generation runs one version of a function: its handler, and a lane for each partition.
+type generation struct {
+	f       *function
+	host    *Host
+	log     *slog.Logger
+	record  registry.FunctionRecord
+	spec    *registry.Function
+	source  *sourceEnds
+	handler sink.Handler
+	sweeper sink.Sweeper      // nil where the target has none
+	points  sink.Checkpointer // nil where the target has none
+	writer  *writer
+	health  health
+
+	stop context.CancelFunc
+	once sync.Once
+	why  error
+
+	mu    sync.Mutex
+	lanes []*lane
+}
+
+func newGeneration(f *function, r registry.FunctionRecord) *generation {
+	return &generation{f: f, host: f.host, log: f.log.With("generation", r.Generation), record: r}
+}
+
+// halt stops all lanes; the first reason counts.
+func (g *generation) halt(err error) {
+	g.once.Do(func() {
+		g.why = haltError{err}
+		g.stop()
+	})
+}
+
+// run ends when ctx ends, with all partitions released, or with a haltError.
+func (g *generation) run(ctx context.Context) error {
+	ctx, g.stop = context.WithCancel(ctx)
+	defer g.stop()
+	defer g.health.clear(g)
+	if err := g.prepare(ctx); err != nil {
+		return err
+	}
+	if c, ok := g.handler.(sink.Closer); ok {
+		defer c.Close()
+	}
+	var writing, reading sync.WaitGroup
+	if _, combines := g.handler.(sink.Combiner); combines {
+		writing.Go(func() { g.writer.combine(ctx) })
+	}
+	for p := range g.source.Partitions() {
+		l := newLane(g, p)
+		g.mu.Lock()
+		g.lanes = append(g.lanes, l)
+		g.mu.Unlock()
+		reading.Go(func() { l.run(ctx) })
+	}
+	reading.Wait()
+	g.stop()
+	writing.Wait()
+	return g.why
+}
+
+// prepare reads the specification, waits for the source's stream and for the target.
+func (g *generation) prepare(ctx context.Context) error {
+	spec, err := registry.ParseFunction(g.f.name, g.record.Spec)
+	if err != nil {
+		return haltError{fmt.Errorf("the deployed specification cannot be read by this version of runnel; deploy it again: %w", err)}
+	}
+	g.spec = spec
+	again := g.host.backoff()
+	err = g.insist(ctx, again, func() error {
+		g.source, err = g.host.streams.find(ctx, spec.Source())
+		if errors.Is(err, stream.ErrNoStream) {
+			return fmt.Errorf("source %s has no stream yet: %w; start its capture agent", spec.Source(), err)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = g.insist(ctx, again, func() error {
+		g.handler, err = g.host.cfg.NewHandler(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	g.sweeper, _ = g.handler.(sink.Sweeper)
+	g.points, _ = g.handler.(sink.Checkpointer)
+	g.writer = newWriter(g)
+	check, ok := g.handler.(sink.Checker)
+	if !ok {
+		return nil
+	}
+	err = g.insist(ctx, again, func() error {
+		known, err := g.host.schemas.newest(ctx, spec)
+		if err != nil {
+			return err
+		}
+		return check.Check(ctx, known)
+	})
+	if c, ok := g.handler.(sink.Closer); ok && err != nil {
+		c.Close()
+	}
+	return err
+}
+
+// insist tries until it works; an error that says halt is a haltError.
+func (g *generation) insist(ctx context.Context, again *pause, try func() error) error {
+	again.reset()
+	for {
+		err := try()
+		switch {
+		case err == nil:
+			g.health.works(g)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case sink.IsHalt(err) || sink.IsPermanent(err):
+			return haltError{err}
+		}
+		g.health.failed(g, err)
+		if err := again.wait(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// health is whether the target takes writes. It is stalled from the second failure in a row.
+type health struct {
+	mu      sync.Mutex
+	fails   int
+	stalled bool
+	last    string
+	events  uint64
+}
+
+func (s *health) failed(g *generation, err error) {
+	s.mu.Lock()
+	s.fails++
+	s.last = err.Error()
+	turned := s.fails == 2
+	s.stalled = s.fails >= 2
+	s.mu.Unlock()
+	if turned {
+		g.log.Warn("function is stalled: what it needs does not answer; it is tried again until it does", "error", err)
+		g.tellStalled(true)
+	}
+	if observe := g.host.cfg.Observer.Retried; observe != nil {
+		observe(g.f.name, err)
+	}
+}
+
+func (s *health) works(g *generation) {
+	s.mu.Lock()
+	turned := s.stalled
+	s.fails, s.stalled, s.last = 0, false, ""
+	s.mu.Unlock()
+	if turned {
+		g.log.Info("function goes on")
+		g.tellStalled(false)
+	}
+}
+
+func (s *health) wrote(g *generation, events int) {
+	s.mu.Lock()
+	s.events += uint64(events)
+	s.mu.Unlock()
+	s.works(g)
+}
+
+func (s *health) clear(g *generation) {
+	s.mu.Lock()
+	turned := s.stalled
+	s.fails, s.stalled = 0, false
+	s.mu.Unlock()
+	if turned {
+		g.tellStalled(false)
+	}
+}
+
+func (g *generation) tellStalled(stalled bool) {
+	if observe := g.host.cfg.Observer.Stalled; observe != nil {
+		observe(g.f.name, stalled)
+	}
+}
+
+// status sums the lanes up.
+func (g *generation) status(since time.Duration) registry.FunctionStatus {
+	g.mu.Lock()
+	lanes := g.lanes
+	g.mu.Unlock()
+	s := registry.FunctionStatus{Partitions: []int{}}
+	for _, l := range lanes {
+		backlog, lag, owned := l.status()
+		if !owned {
+			continue
+		}
+		s.Partitions = append(s.Partitions, l.partition)
+		s.Backlog += backlog
+		s.LagSeconds = max(s.LagSeconds, lag.Seconds())
+	}
+	g.health.mu.Lock()
+	defer g.health.mu.Unlock()
+	s.Stalled, s.LastError = g.health.stalled, g.health.last
+	s.Rate = float64(g.health.events) / max(since.Seconds(), 0.001)
+	g.health.events = 0
+	return s
+}

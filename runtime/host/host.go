@@ -1,0 +1,160 @@
+// Package host hosts functions on a worker: it reads the changes that a function wants from its source's stream and hands
+// them to the function's handler, in batches, until they are durable in the target.
+//
+// What it promises, each shown by a test:
+//   - Events of one partition, and so of one key, reach the handler in the order of the stream; a batch that fails is tried
+//     again in place, for ever, and nothing overtakes it.
+//   - Every event reaches the handler at least once, whatever a consumer, a connection or a worker loses: what a function
+//     goes on from is its floor, a compare-and-swapped record, and never a consumer's own state.
+//   - The floor moves only over events that are durable in the target, and never over some that retention took unread.
+//   - A partition has one owner. A worker that was away for longer than its lease asks before it writes.
+//   - A function that fails, waits or halts never delays another one.
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// Host is a worker. New makes it.
+type Host struct {
+	cfg       Config
+	log       *slog.Logger
+	instance  string // random: one run of this process
+	functions map[string]*function
+	mu        sync.Mutex // of functions
+	running   sync.WaitGroup
+	presence  *presence
+	schemas   *schemas
+	streams   *streams
+	lanes     atomic.Int64 // partitions that are read at the moment
+}
+
+// New checks the configuration. It starts nothing.
+func New(c Config) (*Host, error) {
+	if err := c.fill(); err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	h := &Host{cfg: c, log: c.Log, instance: hex.EncodeToString(id[:]), functions: map[string]*function{}}
+	h.presence = newPresence(c.World.Bucket(registry.BucketWorkers), c.Lease)
+	h.schemas = newSchemas(c.World.Bucket(registry.BucketSchemas), c.SchemaWait)
+	h.streams = &streams{world: c.World, open: map[string]*sourceEnds{}}
+	return h, nil
+}
+
+// Instance is the name under which this worker announces itself and owns partitions.
+func (h *Host) Instance() string { return h.instance }
+
+// Run hosts functions until ctx ends: then batches under way are finished, floors moved, partitions released. Functions
+// that are deployed, changed, paused, resumed or deleted meanwhile are seen at once.
+func (h *Host) Run(ctx context.Context) error {
+	// The announcement comes before the first claim and goes after the last release.
+	alive, gone := context.WithCancel(context.WithoutCancel(ctx))
+	if err := h.introduce(ctx); err != nil {
+		gone()
+		return nil
+	}
+	var background sync.WaitGroup
+	background.Go(func() { h.announce(alive) })
+	background.Go(func() { h.presence.watch(alive, h.log) })
+	err := h.watch(ctx)
+	h.running.Wait()
+	gone()
+	background.Wait()
+	h.farewell(ctx)
+	return err
+}
+
+// watch starts a function for each record, and tells it of changes.
+func (h *Host) watch(ctx context.Context) error {
+	bucket := h.cfg.World.Bucket(registry.BucketFunctions)
+	for {
+		seen := map[string]bool{} // until ready; a watch that begins again tells nothing of what was deleted meanwhile
+		err := bucket.Watch(ctx, ">", func(e stream.Entry) {
+			if seen != nil {
+				seen[e.Key] = true
+			}
+			h.changed(ctx, e)
+		}, func() {
+			for name, f := range h.known() {
+				if !seen[name] {
+					f.update(stream.Entry{Key: name, Deleted: true})
+				}
+			}
+			seen = nil
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return fmt.Errorf("watch functions: %w", err)
+		}
+		h.log.WarnContext(ctx, "watching functions begins again", "error", err)
+		if sleep(ctx, time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+func (h *Host) known() map[string]*function {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := make(map[string]*function, len(h.functions))
+	for name, f := range h.functions {
+		m[name] = f
+	}
+	return m
+}
+
+func (h *Host) changed(ctx context.Context, e stream.Entry) {
+	if len(h.cfg.Functions) > 0 && !slices.Contains(h.cfg.Functions, e.Key) {
+		return
+	}
+	h.mu.Lock()
+	f := h.functions[e.Key]
+	if f == nil {
+		f = newFunction(h, e.Key)
+		h.functions[e.Key] = f
+		h.running.Go(func() { f.run(ctx) })
+	}
+	h.mu.Unlock()
+	f.update(e)
+}
+
+// room is a partition's share of the memory.
+func (h *Host) room() int64 { return max(h.cfg.Memory/max(h.lanes.Load(), 1), 256<<10) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own records
+	}
+	return b
+}

@@ -1,0 +1,221 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// lane is one partition of a function: it claims it, reads it and writes it, one batch at a time. Only its own goroutine
+// touches its fields; while that waits for the writer, the writer may.
+type lane struct {
+	g         *generation
+	host      *Host
+	log       *slog.Logger
+	partition int
+	key       string // of its record
+	subject   string // what its consumers filter by
+
+	owner     registry.Owner // the record as this lane wrote or read it last
+	revision  uint64
+	confirmed time.Time // when KV was asked whether the partition is still ours, and it is
+
+	read   sink.Point // everything up to here is durable in the target
+	proven uint64     // retention had not passed this sequence after it was read
+
+	consumer *consumer
+	floorAt  time.Time // when the floor was moved or found in place
+	idleAt   time.Time
+	looked   time.Time // when the stream's end was looked at while idle
+
+	got    []Delivery // of the batch under way
+	events []event.Event
+	wanted map[string]bool // by subject: does the function read that table
+	schema *event.Schema   // of the last event
+
+	owned   atomic.Bool
+	oldest  atomic.Int64 // Unix milliseconds of the first message of the batch under way; 0 for none
+	current atomic.Pointer[consumer]
+}
+
+// Ends of a lane's work, beside errors of ctx and haltError.
+var (
+	errLost   = errors.New("the partition is no longer ours")
+	errReopen = errors.New("read again from the floor")
+)
+
+func newLane(g *generation, partition int) *lane {
+	return &lane{
+		g: g, host: g.host, partition: partition, log: g.log.With("partition", partition),
+		key:     g.f.name + "." + strconv.FormatInt(g.record.Generation, 10) + "." + strconv.Itoa(partition),
+		subject: filter(g.spec, partition),
+		wanted:  map[string]bool{},
+	}
+}
+
+// filter is the one subject that covers all that the function reads of a partition: exact, else the narrowest wildcard. (Two
+// filters make a consumer ten times slower.)
+func filter(f *registry.Function, partition int) string {
+	tokens := strings.Split(f.From[0], ".")
+	for _, from := range f.From[1:] {
+		for i, t := range strings.Split(from, ".") {
+			if t != tokens[i] {
+				tokens[i] = "*"
+			}
+		}
+	}
+	return "cdc." + strings.Join(tokens, ".") + "." + strconv.Itoa(partition)
+}
+
+// run holds the partition whenever nobody else does, until ctx ends or the function halts.
+func (l *lane) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := l.claim(ctx); err != nil {
+			l.end(err)
+			return
+		}
+		l.owned.Store(true)
+		l.host.lanes.Add(1)
+		err := l.work(ctx)
+		l.leave()
+		l.host.lanes.Add(-1)
+		l.owned.Store(false)
+		if !errors.Is(err, errLost) {
+			l.end(err)
+			return
+		}
+		l.log.WarnContext(ctx, "partition lost; it is claimed again when nobody holds it", "reason", err)
+		if sleep(ctx, l.host.cfg.Lease/10) != nil {
+			return
+		}
+	}
+}
+
+func (l *lane) end(err error) {
+	var h haltError
+	if errors.As(err, &h) {
+		l.g.halt(h.err)
+	}
+}
+
+// work reads and writes until the partition is lost, ctx ends or the function halts. Then the floor says how far it came and
+// the partition is free, except when it is another's already.
+func (l *lane) work(ctx context.Context) error {
+	again := l.host.backoff()
+	for {
+		err := l.open(ctx)
+		if err == nil {
+			again.reset()
+			err = l.flow(ctx)
+		}
+		var h haltError
+		switch {
+		case errors.Is(err, errLost):
+			return err
+		case ctx.Err() != nil || errors.As(err, &h):
+			l.release(ctx)
+			return err
+		case errors.Is(err, errReopen):
+		default:
+			l.log.WarnContext(ctx, "reading begins again", "after", l.read.Sequence, "reason", err)
+			if again.wait(ctx, err) != nil {
+				l.release(ctx)
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// open finds where to go on: the target's checkpoint or the floor, then the fences, then a consumer of our own.
+func (l *lane) open(ctx context.Context) error {
+	l.leave()
+	if err := l.start(ctx); err != nil {
+		return err
+	}
+	if err := l.fences(ctx); err != nil && !errors.Is(err, errReopen) {
+		return err
+	}
+	c, err := consume(ctx, l.g.source, Tap{
+		Name:    fmt.Sprintf("%s-g%d-p%d-%s", l.g.f.name, l.g.record.Generation, l.partition, l.host.instance),
+		Subject: l.subject,
+		From:    l.read.Sequence + 1,
+	}, l.host.cfg.Heartbeat, l.g.spec.Batch.Rows, l.host.room)
+	if err != nil {
+		return err
+	}
+	l.consumer = c
+	l.current.Store(c)
+	l.idleAt = time.Now()
+	return nil
+}
+
+func (l *lane) leave() {
+	l.oldest.Store(0)
+	if l.consumer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	l.current.Store(nil)
+	l.consumer.close(ctx)
+	l.consumer = nil
+}
+
+// flow is the loop between batches.
+func (l *lane) flow(ctx context.Context) error {
+	for {
+		if l.read != l.owner.Floor && time.Since(l.floorAt) >= l.host.cfg.FloorEvery {
+			if err := l.move(ctx); err != nil {
+				return err
+			}
+		}
+		got, err := l.consumer.take(ctx, l.got[:0], limits{
+			rows:  l.g.spec.Batch.Rows,
+			bytes: min(l.g.spec.Batch.Bytes, l.host.room()/2),
+			age:   l.g.spec.Batch.Age,
+		}, l.patience())
+		l.got = got
+		if len(got) > 0 {
+			l.oldest.Store(got[0].Message.TimeMS)
+			err = l.batch(ctx)
+			l.oldest.Store(0)
+			clear(l.got)
+		} else if err == nil {
+			err = l.idle(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// patience is how long a lane waits for something to come.
+func (l *lane) patience() time.Duration {
+	if l.read != l.owner.Floor {
+		return l.host.cfg.FloorEvery - time.Since(l.floorAt)
+	}
+	return l.host.cfg.IdleEvery/12 - time.Since(l.looked)
+}
+
+// status is read from other goroutines.
+func (l *lane) status() (backlog uint64, lag time.Duration, owned bool) {
+	if !l.owned.Load() {
+		return 0, 0, false
+	}
+	if c := l.current.Load(); c != nil {
+		backlog = c.backlog()
+	}
+	if ms := l.oldest.Load(); ms > 0 {
+		lag = max(time.Since(time.UnixMilli(ms)), 0)
+	}
+	return backlog, lag, true
+}

@@ -1,0 +1,92 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// schemas finds the versions of tables that events name. An agent stores one before it is used, so an unknown one is waited
+// for only where KV is behind or has lost its end; the agent stores all again when it starts.
+type schemas struct {
+	bucket  Bucket
+	patient time.Duration
+	mu      sync.Mutex
+	known   map[string]*event.Schema
+}
+
+func newSchemas(b Bucket, wait time.Duration) *schemas {
+	return &schemas{bucket: b, patient: wait, known: map[string]*event.Schema{}}
+}
+
+func schemaKey(source string, t event.Table, fingerprint string) string {
+	return event.KeyToken(source) + "." + event.KeyToken(t.Schema) + "." + event.KeyToken(t.Name) + "." + event.KeyToken(fingerprint)
+}
+
+// find gives a schema; haltError where it stays unknown.
+func (s *schemas) find(ctx context.Context, source string, t event.Table, fingerprint string) (*event.Schema, error) {
+	key := schemaKey(source, t, fingerprint)
+	s.mu.Lock()
+	known := s.known[key]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	for began := time.Now(); ; {
+		e, err := s.bucket.Get(ctx, key)
+		if err == nil {
+			return s.keep(key, e)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if errors.Is(err, stream.ErrNotFound) && time.Since(began) > s.patient {
+			return nil, haltError{fmt.Errorf("events of %s name a table version %s that is not in %s; start the capture agent of %s again, which stores it, then resume the function",
+				t, fingerprint, registry.BucketSchemas, source)}
+		}
+		if err := sleep(ctx, min(100*time.Millisecond, s.patient/4)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *schemas) keep(key string, e stream.Entry) (*event.Schema, error) {
+	schema, err := event.ParseSchema(e.Value)
+	if err != nil {
+		return nil, haltError{fmt.Errorf("schema %s in %s: %w", key, registry.BucketSchemas, err)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[key] = schema
+	return schema, nil
+}
+
+// newest are the newest versions of the tables that a function reads, as far as they are known.
+func (s *schemas) newest(ctx context.Context, f *registry.Function) ([]*event.Schema, error) {
+	entries, err := s.bucket.All(ctx, event.KeyToken(f.Source())+".>")
+	if err != nil {
+		return nil, fmt.Errorf("read schemas: %w", err)
+	}
+	slices.SortFunc(entries, func(a, b stream.Entry) int { return cmp.Compare(b.Revision, a.Revision) })
+	var newest []*event.Schema
+	seen := map[event.Table]bool{}
+	for _, e := range entries {
+		schema, err := event.ParseSchema(e.Value)
+		if err != nil {
+			return nil, haltError{fmt.Errorf("schema %s in %s: %w", e.Key, registry.BucketSchemas, err)}
+		}
+		if !seen[schema.Table] && f.Matches(schema.Table) {
+			seen[schema.Table] = true
+			newest = append(newest, schema)
+		}
+	}
+	return newest, nil
+}

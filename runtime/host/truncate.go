@@ -1,0 +1,226 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// turn executes a t or an m, and leaves the lane behind it.
+func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to sink.Point) error {
+	if err := l.prove(ctx, m.Sequence); err != nil {
+		return err
+	}
+	truncates := e.Op == event.Truncate && e.Cutoff == 0 // not the end of a backfill
+	if truncates && l.g.spec.Truncate == registry.TruncateHalt {
+		return haltError{fmt.Errorf("%s was truncated in the source (sequence %d), and the function says truncate: halt; set truncate: apply or ignore, deploy and resume it", e.Table, m.Sequence)}
+	}
+	switch {
+	case truncates && l.g.spec.Truncate == registry.TruncateIgnore:
+		return l.pass(ctx, to)
+	case l.g.points != nil && e.Op == event.Mark:
+		return l.begin(ctx, e, to)
+	case l.g.points != nil:
+		return l.barrier(ctx, m, e, to)
+	case l.g.sweeper != nil && e.Op == event.Truncate:
+		return l.sweep(ctx, e, to)
+	}
+	return l.pass(ctx, to)
+}
+
+// pass stands behind a place without an effect in the target.
+func (l *lane) pass(ctx context.Context, to sink.Point) error { return l.write(ctx, to, nil) }
+
+// sweep lets the target forget this partition's rows that are older.
+func (l *lane) sweep(ctx context.Context, e *event.Event, to sink.Point) error {
+	older := e.Cutoff
+	if older == 0 {
+		older = e.Version
+	}
+	s := sink.Sweep{
+		Function: l.g.f.name, Generation: l.g.record.Generation, Schema: e.Schema,
+		Partition: l.partition, Partitions: l.g.source.Partitions(), Older: older,
+	}
+	if err := l.g.writer.insist(ctx, l, func(ctx context.Context) error { return l.g.sweeper.Sweep(ctx, s) }); err != nil {
+		return l.again(err)
+	}
+	l.read = to
+	return nil
+}
+
+// begin notes an m in the target, in the place of a write.
+func (l *lane) begin(ctx context.Context, e *event.Event, to sink.Point) error {
+	err := l.g.writer.insist(ctx, l, func(ctx context.Context) error { return l.g.points.Begin(ctx, l.claimed(), e.Schema, to) })
+	if err != nil {
+		return l.again(err)
+	}
+	return l.pass(ctx, to)
+}
+
+// again says what errors of a checkpointer mean for the lane.
+func (l *lane) again(err error) error {
+	switch {
+	case errors.Is(err, sink.ErrBehind):
+		return fmt.Errorf("%w: %w", errReopen, err)
+	case errors.Is(err, sink.ErrClosed):
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return err
+}
+
+// barrier waits until every partition stands before its t; whoever comes last executes it for all. Meanwhile it looks
+// whether this t was lost with the stream's end, and the floor goes on.
+func (l *lane) barrier(ctx context.Context, m *event.Message, e *event.Event, to sink.Point) error {
+	for {
+		at, err := l.places(ctx, m, e, to)
+		if err != nil {
+			return err
+		}
+		var outcome sink.Outcome
+		b := sink.Barrier{Claim: l.claimed(), Schema: e.Schema, After: l.read, At: at, Cutoff: e.Cutoff}
+		err = l.g.writer.insist(ctx, l, func(ctx context.Context) (err error) {
+			outcome, err = l.g.points.Truncate(ctx, b)
+			return err
+		})
+		if err != nil {
+			return l.again(err)
+		}
+		if outcome == sink.Passed {
+			l.read = to
+			return nil
+		}
+		if err := sleep(ctx, barrierPause+rand.N(barrierPause)); err != nil {
+			return err
+		}
+		if err := l.waiting(ctx, to); err != nil {
+			return err
+		}
+	}
+}
+
+const barrierPause = 25 * time.Millisecond
+
+// waiting is what a lane must know while it stands before a t.
+func (l *lane) waiting(ctx context.Context, to sink.Point) error {
+	if time.Since(l.floorAt) < l.host.cfg.FloorEvery {
+		return nil
+	}
+	if err := l.serves(ctx); err != nil {
+		return err
+	}
+	fence, ok, err := l.g.source.FenceAfter(ctx, to.Version.Epoch())
+	if err != nil {
+		return err
+	}
+	if ok && fence <= to.Sequence {
+		return fmt.Errorf("%w: the t at sequence %d was lost with the stream's end", errReopen, to.Sequence)
+	}
+	if err := l.fences(ctx); err != nil {
+		return err
+	}
+	if l.read == l.owner.Floor {
+		l.floorAt = time.Now()
+		return nil
+	}
+	return l.move(ctx)
+}
+
+// places finds the t in all partitions. They are of one group, in the order of the partitions.
+func (l *lane) places(ctx context.Context, m *event.Message, e *event.Event, own sink.Point) ([]sink.Point, error) {
+	gone := sink.Point{Sequence: 1, Version: 1} // long passed
+	at := make([]sink.Point, l.g.source.Partitions())
+	end, err := l.g.source.End(ctx) // before the looking: what this shows and that does not is never to come
+	if err != nil {
+		return nil, err
+	}
+	abandoned := end.Message != nil && end.Last > m.Sequence && !sameGroup(end.Message.Group, m.Group)
+	for p := range at {
+		var t *event.Message
+		subject := event.Subject(l.g.spec.Source(), e.Table, p)
+		switch {
+		case p == l.partition:
+			at[p] = own
+			continue
+		case p < l.partition:
+			t, err = l.before(ctx, subject, m, e, end.First)
+		default:
+			t, err = l.after(ctx, subject, m, e)
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case t != nil:
+			at[p] = sink.Point{Sequence: t.Sequence, Version: t.Writer.Version(t.Sequence, 1)}
+		case p < l.partition: // it was stored before ours: retention took it
+			at[p] = gone
+		case abandoned: // its writer declared a gap there: a backfill follows
+			at[p] = gone
+		}
+	}
+	return at, nil
+}
+
+// after is the next message on the subject, if that is the t.
+func (l *lane) after(ctx context.Context, subject string, m *event.Message, e *event.Event) (*event.Message, error) {
+	t, err := l.g.source.Next(ctx, subject, m.Sequence+1)
+	if errors.Is(err, stream.ErrNoMessage) {
+		return nil, nil
+	}
+	if err != nil || !twin(t, m, e) {
+		return nil, err
+	}
+	return t, nil
+}
+
+// before looks further and further back: only the fences of successors lie between the messages of a group.
+func (l *lane) before(ctx context.Context, subject string, m *event.Message, e *event.Event, first uint64) (*event.Message, error) {
+	for back := uint64(m.Group.N); ; back = 8 * (back + event.FenceMarkers) {
+		from := first
+		if m.Sequence > back {
+			from = max(first, m.Sequence-back)
+		}
+		for next := from; next < m.Sequence; {
+			t, err := l.g.source.Next(ctx, subject, next)
+			if errors.Is(err, stream.ErrNoMessage) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			if t.Sequence < m.Sequence && twin(t, m, e) {
+				return t, nil
+			}
+			next = t.Sequence + 1
+		}
+		if from == first {
+			return nil, nil
+		}
+	}
+}
+
+func sameGroup(a, b event.Group) bool {
+	return a.N == b.N && a.From.Compare(b.From) == 0 && a.To.Compare(b.To) == 0
+}
+
+// twin says whether a message is the same t in another partition.
+func twin(t, m *event.Message, e *event.Event) bool {
+	if !sameGroup(t.Group, m.Group) || t.Lines() != 1 {
+		return false
+	}
+	events, err := t.Decode(nil)
+	return err == nil && events[0].Op == e.Op && events[0].Cutoff == e.Cutoff && samePlace(events[0].Position, e.Position)
+}
+
+// samePlace compares positions but for the partition, which is the last byte of a fan-out's part.
+func samePlace(a, b event.Position) bool {
+	a.Part, b.Part = a.Part&^255, b.Part&^255
+	return a.Compare(b) == 0
+}

@@ -1,0 +1,373 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// writer hands batches to a function's handler until they are durable.
+type writer struct {
+	g     *generation
+	queue chan *job // of a handler that combines; else lanes write by themselves
+	done  chan struct{}
+}
+
+// job is a span on its way into the target. What of it is durable in order is moved from the span to the lane.
+type job struct {
+	lane *lane
+	span sink.Span
+	err  error
+	over bool
+	done chan struct{}
+}
+
+func newWriter(g *generation) *writer {
+	w := &writer{g: g}
+	if _, combines := g.handler.(sink.Combiner); combines {
+		w.queue, w.done = make(chan *job), make(chan struct{})
+	}
+	return w
+}
+
+// write returns when the span is durable, and the lane stands behind it. Other errors than ctx's are final for the lane:
+// errLost, errReopen, haltError.
+func (w *writer) write(ctx context.Context, l *lane, s sink.Span) error {
+	j := &job{lane: l, span: s}
+	if w.queue == nil {
+		w.deliver(ctx, []*job{j})
+		return j.err
+	}
+	j.done = make(chan struct{})
+	select {
+	case w.queue <- j:
+		<-j.done
+		return j.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.done:
+		return context.Canceled
+	}
+}
+
+// combine writes the spans of all lanes that wait in one batch, and so on: while one is written, the next ones gather.
+func (w *writer) combine(ctx context.Context) {
+	defer close(w.done)
+	for {
+		var jobs []*job
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-w.queue:
+			jobs = append(jobs, j)
+		}
+		for more := true; more; {
+			select {
+			case j := <-w.queue:
+				jobs = append(jobs, j)
+			default:
+				more = false
+			}
+		}
+		all := append([]*job(nil), jobs...)
+		w.deliver(ctx, jobs)
+		for _, j := range all {
+			close(j.done)
+		}
+	}
+}
+
+// deliver ends when each job is over: durable, or with an error.
+func (w *writer) deliver(ctx context.Context, jobs []*job) {
+	again := w.g.host.backoff()
+	for {
+		jobs = w.ready(ctx, jobs)
+		if len(jobs) == 0 {
+			return
+		}
+		err := w.handle(ctx, jobs)
+		if err == nil {
+			for _, j := range jobs {
+				j.durable()
+			}
+			return
+		}
+		if w.settle(ctx, jobs, err) {
+			continue
+		}
+		w.g.health.failed(w.g, err)
+		w.prove(ctx, jobs)
+		if again.wait(ctx, err) != nil {
+			finish(jobs, ctx.Err())
+			return
+		}
+	}
+}
+
+// prove settles what a batch in memory holds in full before it waits: retention may pass it meanwhile.
+func (w *writer) prove(ctx context.Context, jobs []*job) {
+	for _, j := range jobs {
+		var h haltError
+		if err := j.lane.prove(ctx, j.span.To.Sequence); !j.over && errors.As(err, &h) {
+			j.finish(err)
+		}
+	}
+}
+
+// ready leaves out what is over, and what KV no longer gives this worker the right to write.
+func (w *writer) ready(ctx context.Context, jobs []*job) []*job {
+	kept := jobs[:0]
+	for _, j := range jobs {
+		if !j.over {
+			if err := w.confirm(ctx, j.lane); err != nil {
+				j.finish(err)
+				continue
+			}
+			kept = append(kept, j)
+		}
+	}
+	return kept
+}
+
+// confirm insists on an answer.
+func (w *writer) confirm(ctx context.Context, l *lane) error {
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		err := l.confirm(ctx)
+		var h haltError
+		if err == nil || errors.Is(err, errLost) || errors.As(err, &h) {
+			return err
+		}
+		if sleep(ctx, w.g.host.cfg.RetryMin) != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// handle is one try. It is not cut short when the worker stops: the batch is finished, within the deadline.
+func (w *writer) handle(ctx context.Context, jobs []*job) error {
+	b := sink.Batch{Function: w.g.f.name, Generation: w.g.record.Generation, Partitions: w.g.source.Partitions(), Spans: make([]sink.Span, len(jobs))}
+	bytes := int64(0)
+	for i, j := range jobs {
+		b.Spans[i] = j.span
+		for k := range j.span.Events {
+			bytes += int64(len(j.span.Events[k].Line))
+		}
+	}
+	limited, cancel := w.deadline(ctx)
+	defer cancel()
+	began := time.Now()
+	err := w.g.handler.Handle(limited, b)
+	if err != nil {
+		return late(limited, err)
+	}
+	w.g.health.wrote(w.g, b.Len())
+	if observe := w.g.host.cfg.Observer.Written; observe != nil && b.Len() > 0 {
+		observe(w.g.f.name, b.Len(), bytes, time.Since(began))
+	}
+	return nil
+}
+
+func (w *writer) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), w.g.host.cfg.WriteDeadline)
+}
+
+// lateError is a write that did not end within its deadline.
+type lateError struct{ error }
+
+func (e lateError) Unwrap() error { return e.error }
+
+func late(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return lateError{fmt.Errorf("the write did not end within its deadline: %w", err)}
+	}
+	return err
+}
+
+// settle decides what a failure means. It says whether the jobs go on without a pause: some are over, or became smaller.
+func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
+	var partial *sink.BatchError
+	var slow lateError
+	switch {
+	case errors.As(err, &partial) && len(partial.Failed) > 0:
+		return w.reduce(jobs, partial)
+	case errors.Is(err, sink.ErrBehind):
+		finish(jobs, fmt.Errorf("%w: %w", errReopen, err))
+	case errors.Is(err, sink.ErrClosed):
+		finish(jobs, fmt.Errorf("%w: %w", errLost, err))
+	case sink.IsHalt(err):
+		finish(jobs, haltError{err})
+	case sink.IsPermanent(err) && count(jobs) <= 1:
+		finish(jobs, w.poison(jobs, err))
+	case sink.IsPermanent(err) || errors.As(err, &slow) && count(jobs) > 1:
+		w.halve(ctx, jobs)
+	default:
+		return false
+	}
+	return true
+}
+
+// reduce keeps what a BatchError says is not durable, with what follows of the same keys: order per key holds also in a
+// target without a guard.
+func (w *writer) reduce(jobs []*job, failed *sink.BatchError) bool {
+	first := map[int]map[int]error{}
+	for _, f := range failed.Failed {
+		if f.Span < 0 || f.Span >= len(jobs) || f.Event < 0 || f.Event >= len(jobs[f.Span].span.Events) {
+			continue // the handler names what is not there: the batch is tried again as it is
+		}
+		if sink.IsHalt(f.Err) {
+			finish(jobs, haltError{f.Err})
+			return true
+		}
+		if sink.IsPermanent(f.Err) {
+			finish(jobs, haltError{named(&jobs[f.Span].span.Events[f.Event], f.Err)})
+			return true
+		}
+		if first[f.Span] == nil {
+			first[f.Span] = map[int]error{}
+		}
+		first[f.Span][f.Event] = f.Err
+	}
+	if len(first) == 0 {
+		return false
+	}
+	for i, j := range jobs {
+		if first[i] == nil {
+			j.durable()
+			continue
+		}
+		j.span.Events = remaining(j.span.Events, first[i])
+	}
+	return false
+}
+
+// remaining are the failed events and all later ones of their keys.
+func remaining(events []event.Event, failed map[int]error) []event.Event {
+	var kept []event.Event
+	keys := map[string]bool{}
+	var all bool // a row without a readable key: everything after it
+	var key []byte
+	for i := range events {
+		e := &events[i]
+		_, bad := failed[i]
+		var err error
+		key, err = e.Schema.AppendKey(append(append(key[:0], e.Table.String()...), 0), e.Key())
+		if bad {
+			all = all || err != nil
+			keys[string(key)] = true
+		}
+		if bad || all || err == nil && keys[string(key)] {
+			kept = append(kept, *e)
+		}
+	}
+	return kept
+}
+
+// halve writes the jobs in two parts, one after the other: to find the event that cannot be written, or because the whole
+// takes too long.
+func (w *writer) halve(ctx context.Context, jobs []*job) {
+	if len(jobs) > 1 {
+		middle := len(jobs) / 2
+		w.deliver(ctx, append([]*job(nil), jobs[:middle]...))
+		w.deliver(ctx, append([]*job(nil), jobs[middle:]...))
+		return
+	}
+	j := jobs[0]
+	whole := j.span
+	middle := len(whole.Events) / 2
+	j.span.Events = whole.Events[:middle:middle]
+	j.span.To = between(&whole.Events[middle-1], &whole.Events[middle], whole.After)
+	to := j.span.To
+	if w.deliver(ctx, []*job{j}); j.err != nil {
+		return
+	}
+	j.over = false
+	j.span = sink.Span{Partition: whole.Partition, After: to, To: whole.To, Events: whole.Events[middle:]}
+	w.deliver(ctx, []*job{j})
+}
+
+// between is the place after one event and before the next: in the midst of a message the message is read again from there.
+func between(a, b *event.Event, after sink.Point) sink.Point {
+	p := sink.Point{Sequence: a.Sequence, Version: a.Version}
+	if a.Sequence == b.Sequence {
+		p.Sequence = max(a.Sequence-1, after.Sequence)
+	}
+	return p
+}
+
+// poison names the event that can never be written.
+func (w *writer) poison(jobs []*job, err error) error {
+	for _, j := range jobs {
+		if len(j.span.Events) > 0 {
+			return haltError{named(&j.span.Events[0], err)}
+		}
+	}
+	return haltError{err}
+}
+
+func named(e *event.Event, err error) error {
+	var key []byte
+	for _, c := range e.Schema.KeyColumns() {
+		name := e.Schema.Columns[c].Name
+		v, _ := e.Key().Column(name)
+		key = fmt.Appendf(key, " %s=%.80s", name, v)
+	}
+	return fmt.Errorf("event %s of %s with key%s at sequence %d (position %s) cannot be written to the target: %w; nothing is lost: correct the target or the function, then `runnel resume` goes on with this event",
+		e.Op, e.Table, key, e.Sequence, e.Position, err)
+}
+
+func (j *job) durable() {
+	j.lane.read = j.span.To
+	j.over = true
+}
+
+func (j *job) finish(err error) { j.err, j.over = err, true }
+
+func finish(jobs []*job, err error) {
+	for _, j := range jobs {
+		if !j.over {
+			j.finish(err)
+		}
+	}
+}
+
+func count(jobs []*job) int {
+	n := 0
+	for _, j := range jobs {
+		n += len(j.span.Events)
+	}
+	return n
+}
+
+// insist does something in the target for a lane until it works, with the same rules as a write. It returns sink.ErrClosed,
+// sink.ErrBehind and haltErrors.
+func (w *writer) insist(ctx context.Context, l *lane, try func(context.Context) error) error {
+	again := w.g.host.backoff()
+	for {
+		if err := w.confirm(ctx, l); err != nil {
+			return err
+		}
+		limited, cancel := w.deadline(ctx)
+		err := try(limited)
+		cancel()
+		switch {
+		case err == nil:
+			w.g.health.works(w.g)
+			return nil
+		case errors.Is(err, sink.ErrClosed) || errors.Is(err, sink.ErrBehind):
+			return err
+		case sink.IsHalt(err) || sink.IsPermanent(err):
+			return haltError{err}
+		}
+		w.g.health.failed(w.g, err)
+		if again.wait(ctx, err) != nil {
+			return ctx.Err()
+		}
+	}
+}
