@@ -15,6 +15,7 @@ type Message struct {
 	Group    Group  // Runnel-Group
 	For      string // Runnel-For: the only function that takes it; empty for all
 	TimeMS   int64  // when JetStream stored it
+	Large    string // Runnel-Large: where the payload lies that is not in Data
 	Data     []byte
 }
 

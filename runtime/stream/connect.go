@@ -1,0 +1,248 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says how to reach NATS. Secrets are resolved by the caller.
+type Config struct {
+	URL                       string // nats://host:port, comma separated
+	Name                      string // of the connection
+	User, Password, Token     string
+	CredsFile, NKeyFile       string
+	CAFile, CertFile, KeyFile string
+	SyncInterval              time.Duration // of the servers; default 2 min for an external server; the fsync horizon follows from it
+	Replicas                  int           // of what is created; default 1 embedded, 3 on a cluster
+}
+
+const (
+	minMajor, minMinor = 2, 14
+
+	// The file store refuses messages of 32 MB for ever, whatever max_payload says.
+	maxStored = 24 << 20
+	// What headers may need of a message.
+	headerRoom = 4 << 10
+
+	defaultSync = 2 * time.Minute
+	dialTimeout = 5 * time.Second
+)
+
+// Conn is a connection with what the rest needs to know of the server.
+type Conn struct {
+	NC *nats.Conn
+
+	js           jetstream.JetStream
+	urls         string
+	options      []nats.Option
+	sync         time.Duration
+	replicas     int
+	wantReplicas int                        // what the operator asked for; 0 if nothing
+	inProcess    nats.InProcessConnProvider // the embedded server
+	trouble      func() error               // embedded: why the store takes nothing at the moment
+}
+
+// Connect connects, and checks the server's version (2.14 or newer) and that JetStream is on.
+func Connect(ctx context.Context, c Config) (*Conn, error) {
+	urls, user, err := parseURLs(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	if user != nil && c.User == "" && c.Token == "" {
+		if password, ok := user.Password(); ok {
+			c.User, c.Password = user.Username(), password
+		} else {
+			c.Token = user.Username()
+		}
+	}
+	options := []nats.Option{}
+	if c.User != "" {
+		options = append(options, nats.UserInfo(c.User, c.Password))
+	}
+	if c.Token != "" {
+		options = append(options, nats.Token(c.Token))
+	}
+	if c.CredsFile != "" {
+		options = append(options, nats.UserCredentials(c.CredsFile))
+	}
+	if c.NKeyFile != "" {
+		option, err := nats.NkeyOptionFromSeed(c.NKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the nkey of NATS in %s: %w", c.NKeyFile, err)
+		}
+		options = append(options, option)
+	}
+	if c.CAFile != "" {
+		options = append(options, nats.RootCAs(c.CAFile))
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		options = append(options, nats.ClientCert(c.CertFile, c.KeyFile))
+	}
+	return connect(ctx, &Conn{
+		urls:         urls,
+		options:      options,
+		sync:         cmp.Or(c.SyncInterval, defaultSync),
+		wantReplicas: c.Replicas,
+		trouble:      func() error { return nil },
+	}, c.Name)
+}
+
+func connect(ctx context.Context, c *Conn, name string) (*Conn, error) {
+	c.options = append(c.options,
+		nats.Name(cmp.Or(name, "runnel")),
+		// What was published while the connection was away must not reach the server later, by surprise.
+		nats.ReconnectBufSize(-1),
+		nats.Timeout(dialTimeout),
+		nats.FlusherTimeout(time.Minute),
+		nats.PingInterval(10*time.Second),
+		nats.MaxPingsOutstanding(2),
+	)
+	nc, err := c.dial(ctx,
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100*time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+		// A password that is being rotated comes back.
+		nats.IgnoreAuthErrorAbort(),
+	)
+	if err != nil {
+		return nil, explainDial(err, c.urls)
+	}
+	c.NC = nc
+	if err := c.inspect(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// dial makes one more connection with the same options.
+func (c *Conn) dial(ctx context.Context, more ...nats.Option) (*nats.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	options := append([]nats.Option{}, c.options...)
+	if c.inProcess != nil {
+		options = append(options, nats.InProcessServer(c.inProcess))
+	}
+	options = append(options, more...)
+	if t, ok := ctx.Deadline(); ok {
+		options = append(options, nats.Timeout(max(min(time.Until(t), dialTimeout), 10*time.Millisecond)))
+	}
+	urls := c.urls
+	if c.NC != nil {
+		// Servers of a cluster that the configuration does not name.
+		urls = strings.Join(append([]string{urls}, c.NC.DiscoveredServers()...), ",")
+	}
+	return nats.Connect(urls, options...)
+}
+
+// inspect checks that the server can do what is needed.
+func (c *Conn) inspect(ctx context.Context) error {
+	version := c.NC.ConnectedServerVersion()
+	if !newEnough(version) {
+		return fmt.Errorf("nats-server at %s is version %s: Runnel needs %d.%d or newer (atomic batches); upgrade the server",
+			redacted(c.urls), version, minMajor, minMinor)
+	}
+	js, err := jetstream.New(c.NC)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	c.js = js
+	c.replicas = c.wantReplicas
+	if c.replicas == 0 {
+		c.replicas = 1
+		if c.NC.ConnectedClusterName() != "" {
+			c.replicas = 3
+		}
+	}
+	err = c.retryFor(ctx, 15*time.Second, func(ctx context.Context) error {
+		_, err := js.AccountInfo(ctx)
+		return err
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("JetStream at %s is not enabled for this account: give the account JetStream limits, or use the credentials of another account", redacted(c.urls))
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("JetStream is not enabled at %s: start nats-server with -js, or with a jetstream block in its configuration", redacted(c.urls))
+	default:
+		return fmt.Errorf("ask JetStream at %s: %w", redacted(c.urls), err)
+	}
+}
+
+// Horizon is the fsync horizon: what JetStream acknowledged longer ago than this survives a power loss. Twice the sync
+// interval plus a second.
+func (c *Conn) Horizon() time.Duration { return 2*c.sync + time.Second }
+
+// Replicas is the number of copies of what is created here.
+func (c *Conn) Replicas() int { return c.replicas }
+
+// MaxMessage is the largest payload of a message: min(max_payload, 24 MB) less room for headers.
+func (c *Conn) MaxMessage() int { return int(min(c.NC.MaxPayload(), maxStored)) - headerRoom }
+
+// Close closes the connection.
+func (c *Conn) Close() { c.NC.Close() }
+
+func newEnough(version string) bool {
+	var major, minor int
+	if n, _ := fmt.Sscanf(strings.TrimPrefix(version, "v"), "%d.%d", &major, &minor); n != 2 {
+		return false
+	}
+	return major > minMajor || major == minMajor && minor >= minMinor
+}
+
+// parseURLs takes user and password out of the URLs: servers that are discovered later need them too, and no error may
+// print them.
+func parseURLs(list string) (string, *url.Userinfo, error) {
+	var urls []string
+	var user *url.Userinfo
+	for s := range strings.SplitSeq(list, ",") {
+		s = strings.TrimSpace(s)
+		if s == "" {
+			continue
+		}
+		if !strings.Contains(s, "://") {
+			s = "nats://" + s
+		}
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" {
+			return "", nil, errors.New("the URL of NATS is malformed: want nats://host:port, or several separated by commas")
+		}
+		if user == nil {
+			user = u.User
+		}
+		u.User = nil
+		urls = append(urls, u.String())
+	}
+	if len(urls) == 0 {
+		return "", nil, errors.New("no URL of NATS given: want nats://host:port")
+	}
+	return strings.Join(urls, ","), user, nil
+}
+
+func redacted(urls string) string { return cmp.Or(urls, "the embedded server") }
+
+func explainDial(err error, urls string) error {
+	var dns *net.DNSError
+	at := redacted(urls)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Errorf("connect to NATS at %s: %w; check user, password, token, creds or nkey", at, err)
+	case errors.As(err, &dns):
+		return fmt.Errorf("connect to NATS at %s: %w; correct the host in the URL", at, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("connect to NATS at %s: %w", at, err)
+	default:
+		return fmt.Errorf("connect to NATS at %s: %w; is nats-server running there? start it or correct the URL", at, err)
+	}
+}
