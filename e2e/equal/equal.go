@@ -103,11 +103,11 @@ func (t *Table) Diff(target string, got Rows, most int) []string {
 	return out
 }
 
-// add stores one JSON row.
-func (t *Table) add(out Rows, doc []byte) error {
+// Canonical brings one JSON row of the table into its canonical values; columns that it lacks are "absent".
+func (t *Table) Canonical(doc []byte) (map[string]string, error) {
 	values, err := object(doc)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	row := make(map[string]string, len(t.Columns))
 	for _, c := range t.Columns {
@@ -117,14 +117,28 @@ func (t *Table) add(out Rows, doc []byte) error {
 			continue
 		}
 		if row[c], err = canonical(t.Types[c], v); err != nil {
-			return fmt.Errorf("column %s: %w", c, err)
+			return nil, fmt.Errorf("column %s: %w", c, err)
 		}
 	}
+	return row, nil
+}
+
+// KeyOf is a canonical row's key.
+func (t *Table) KeyOf(row map[string]string) string {
 	key := make([]string, len(t.Key))
 	for i, c := range t.Key {
 		key[i] = row[c]
 	}
-	k := strings.Join(key, ",")
+	return strings.Join(key, ",")
+}
+
+// add stores one JSON row.
+func (t *Table) add(out Rows, doc []byte) error {
+	row, err := t.Canonical(doc)
+	if err != nil {
+		return err
+	}
+	k := t.KeyOf(row)
 	if _, twice := out[k]; twice {
 		return fmt.Errorf("key %s is there twice", k)
 	}
