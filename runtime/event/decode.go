@@ -18,6 +18,8 @@ func (m *Message) Decode(dst []Event) ([]Event, error) {
 		return dst, fmt.Errorf("message %d: %w", m.Sequence, err)
 	}
 	switch n := m.Lines(); {
+	case n == 0 && m.Large != "":
+		return dst, fmt.Errorf("message %d on %s: its payload, object %s, was not fetched", m.Sequence, m.Subject, m.Large)
 	case n == 0:
 		return dst, fmt.Errorf("message %d on %s is empty", m.Sequence, m.Subject)
 	case n > MaxLines:

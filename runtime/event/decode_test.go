@@ -132,6 +132,11 @@ func TestDecodeOfMarkersAndEmptyMessages(t *testing.T) {
 	if _, err := message(orders()).Decode(nil); err == nil {
 		t.Error("an empty message was taken")
 	}
+	m := message(orders())
+	m.Large = "o1"
+	if _, err := m.Decode(nil); err == nil || !strings.Contains(err.Error(), "o1") {
+		t.Errorf("a payload that was not fetched: got %v", err)
+	}
 }
 
 func FuzzDecode(f *testing.F) {

@@ -76,14 +76,14 @@ func (m *members) name() []byte { return m.b[m.nameFrom:m.nameUntil:m.nameUntil]
 
 func (m *members) escaped() bool { return bytes.IndexByte(m.name(), '\\') >= 0 }
 
-// named says whether the member has that name. An escaped name is longer than what it stands for.
+// named says whether the member has that name. An escape is never shorter than what it stands for.
 func (m *members) named(name string) bool {
 	raw := m.name()
-	switch {
-	case len(raw) == len(name):
-		return string(raw) == name && !m.escaped()
-	case len(raw) < len(name) || !m.escaped():
+	if len(raw) < len(name) || len(raw) == len(name) && string(raw) != name {
 		return false
+	}
+	if !m.escaped() {
+		return len(raw) == len(name)
 	}
 	var buffer [64]byte
 	return string(unescape(buffer[:0], raw)) == name

@@ -156,7 +156,7 @@ func TestNumericValues(t *testing.T) {
 
 func FuzzRow(f *testing.F) {
 	f.Add([]byte(wide))
-	for _, s := range []string{``, `null`, `{}`, `{"a":1}`, `{"a":"\`, `{"a":{"b":[1,{}]},"c":"\ud83d"}`, `{"a":1,"a":2}`, `{"a" : -0.0e-1 }`} {
+	for _, s := range []string{``, `null`, `{}`, `{"a":1}`, `{"a":"\`, `{"a":{"b":[1,{}]},"c":"\ud83d"}`, `{"a":1,"a":2}`, `{"a" : -0.0e-1 }`, `{"\0":0 ,`} {
 		f.Add([]byte(s))
 	}
 	s := keyed("citext", "numeric")
