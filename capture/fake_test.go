@@ -1,0 +1,579 @@
+package capture_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+var (
+	users  = event.Table{Schema: "public", Name: "users"}
+	orders = event.Table{Schema: "public", Name: "orders"}
+	notes  = event.Table{Schema: "public", Name: "notes"} // without a key: INSERT and TRUNCATE only
+)
+
+func schemaOf(source string, t event.Table, more ...event.Column) *event.Schema {
+	key := 1
+	if t == notes {
+		key = 0
+	}
+	return event.NewSchema(source, "postgresql", "db", t, append([]event.Column{
+		{Name: "id", Type: "bigint", Key: key, Nullable: key == 0}, {Name: "v", Type: "bigint", Nullable: true},
+	}, more...))
+}
+
+// database is a source in memory: a log, a slot, and snapshots in which a commit shows later than in the log.
+type database struct {
+	source    string
+	mu        sync.Mutex
+	changed   chan struct{}
+	random    *rand.Rand
+	identity  string
+	timeline  uint32
+	clock     int64 // seconds ahead of 2026
+	lsn, xid  uint64
+	log       []*txn
+	tables    []event.Table
+	schemas   map[event.Table]*event.Schema
+	rows      map[event.Table]map[int]int // what is committed
+	shown     map[event.Table]map[int]int // what snapshots show
+	serial    int                         // of rows without a key, and of values
+	slot      bool
+	confirmed uint64
+	owner     *fakeLog
+	slots     int
+	exported  map[event.Table]map[int]int
+	late      time.Duration // a commit is invisible for up to this
+	onConfirm func(event.Position)
+}
+
+type txn struct {
+	commit, end, xid uint64
+	changes          []event.Change
+	mark             string
+	hidden           bool
+}
+
+func newDatabase(source string, seed uint64) *database {
+	d := &database{
+		source: source, changed: make(chan struct{}), random: rand.New(rand.NewPCG(seed, 7)), identity: "7001", timeline: 1,
+		lsn: 1 << 20, xid: 700, tables: []event.Table{users, orders}, schemas: map[event.Table]*event.Schema{},
+		rows: map[event.Table]map[int]int{}, shown: map[event.Table]map[int]int{},
+	}
+	for _, t := range []event.Table{users, orders, notes} {
+		d.schemas[t] = schemaOf(source, t)
+		d.rows[t], d.shown[t] = map[int]int{}, map[int]int{}
+	}
+	return d
+}
+
+func row(id, v int) []byte { return fmt.Appendf(nil, `{"id":%d,"v":%d}`, id, v) }
+
+// op is one statement: c, u, d, k (a change of the key) or t.
+type op struct {
+	kind  byte
+	table event.Table
+	id    int
+}
+
+// Commit runs the statements that fit the rows there are as one transaction.
+func (d *database) Commit(ops ...op) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.xid++
+	t := &txn{xid: d.xid}
+	for _, o := range ops {
+		if !d.locked(o) {
+			d.apply(t, o)
+		}
+	}
+	d.append(t)
+	if d.late > 0 && d.random.IntN(3) == 0 && len(t.changes) > 0 {
+		t.hidden = true
+		time.AfterFunc(time.Duration(d.random.Int64N(int64(d.late))), func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.show(t)
+			d.wake()
+		})
+		return
+	}
+	d.show(t)
+}
+
+// locked says whether a hidden transaction holds what the statement wants.
+func (d *database) locked(o op) bool {
+	for _, t := range d.log {
+		for i := range t.changes {
+			c := &t.changes[i]
+			if t.hidden && c.Schema.Table == o.table && (c.Op == event.Truncate || o.kind == 't' || o.kind == 'k' || idOf(c) == o.id) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func idOf(c *event.Change) int {
+	raw := c.After
+	if raw == nil {
+		raw = c.Before
+	}
+	var r struct{ ID int }
+	if raw != nil {
+		if err := json.Unmarshal(raw, &r); err != nil {
+			panic(err)
+		}
+	}
+	return r.ID
+}
+
+func (d *database) apply(t *txn, o op) {
+	d.lsn += 8
+	d.serial++
+	add := func(op event.Op, part uint32, before, after []byte) {
+		t.changes = append(t.changes, event.Change{
+			Op: op, Schema: d.schemas[o.table], Before: before, After: after, TxID: t.xid, Order: int64(len(t.changes) + 1),
+			Position: event.Position{Timeline: d.timeline, Change: d.lsn, Part: part}, CommitMS: int64(d.lsn),
+		})
+	}
+	rows := d.rows[o.table]
+	old, exists := rows[o.id]
+	to := o.id + 1000
+	_, taken := rows[to]
+	switch {
+	case o.kind == 't':
+		add(event.Truncate, 0, nil, nil)
+		d.rows[o.table] = map[int]int{}
+	case o.table == notes:
+		add(event.Create, 0, nil, row(d.serial, d.serial))
+		rows[d.serial] = d.serial
+	case !exists:
+		add(event.Create, 0, nil, row(o.id, d.serial))
+		rows[o.id] = d.serial
+	case o.kind == 'd':
+		add(event.Delete, 0, row(o.id, old), nil)
+		delete(rows, o.id)
+	case o.kind == 'k' && !taken:
+		add(event.Delete, 0, row(o.id, old), nil)
+		add(event.Create, 1, nil, row(to, d.serial))
+		delete(rows, o.id)
+		rows[to] = d.serial
+	default:
+		add(event.Update, 0, nil, row(o.id, d.serial))
+		rows[o.id] = d.serial
+	}
+}
+
+func (d *database) append(t *txn) {
+	t.commit = d.lsn + 8
+	t.end = t.commit + 40
+	d.lsn = t.end
+	for i := range t.changes {
+		t.changes[i].Position.Commit = t.commit
+		t.changes[i].Last = i == len(t.changes)-1
+	}
+	d.log = append(d.log, t)
+	d.wake()
+}
+
+func (d *database) wake() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *database) show(t *txn) {
+	t.hidden = false
+	for i := range t.changes {
+		c := &t.changes[i]
+		rows := d.shown[c.Schema.Table]
+		var r struct{ ID, V int }
+		if c.After != nil {
+			if err := json.Unmarshal(c.After, &r); err != nil {
+				panic(err)
+			}
+		}
+		switch c.Op {
+		case event.Truncate:
+			d.shown[c.Schema.Table] = map[int]int{}
+		case event.Delete:
+			delete(rows, idOf(c))
+		default:
+			rows[r.ID] = r.V
+		}
+	}
+}
+
+// Restore brings an older state of the server back, on a timeline of its own.
+func (d *database) Restore(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log = d.log[:n]
+	d.lsn = d.log[n-1].end
+	d.timeline++
+}
+
+// Committed are the IDs of all changes after an LSN, those of a TRUNCATE for each partition.
+func (d *database) Committed(after uint64, partitions int) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ids []string
+	for _, t := range d.log {
+		for _, c := range t.changes {
+			if t.commit < after {
+				continue
+			}
+			if ids = append(ids, c.Position.ID()); c.Op == event.Truncate {
+				for p := 1; p < partitions; p++ {
+					c.Position.Part++
+					ids = append(ids, c.Position.ID())
+				}
+			}
+		}
+	}
+	return ids
+}
+
+// Rows are the committed rows as Fold gives them: the values alone of a table without a key.
+func (d *database) Rows(t event.Table) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []string
+	for id, v := range d.rows[t] {
+		out = append(out, string(row(id, v)))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (d *database) Acquire(ctx context.Context, waiting func(string)) (capture.Log, error) {
+	return d.take(ctx, waiting, false)
+}
+
+func (d *database) Renew(ctx context.Context, waiting func(string)) (capture.Log, error) {
+	return d.take(ctx, waiting, true)
+}
+
+func (d *database) take(ctx context.Context, waiting func(string), renew bool) (capture.Log, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	told := false
+	for d.owner != nil || (renew || !d.slot) && d.hidden() {
+		if !told && d.owner != nil {
+			told = true
+			waiting("another")
+		}
+		if err := d.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l := &fakeLog{d: d, stop: make(chan struct{})}
+	if renew || !d.slot {
+		d.slot, d.confirmed = true, d.lsn
+		d.slots++
+		l.fresh = true
+		d.exported = map[event.Table]map[int]int{notes: maps.Clone(d.rows[notes])}
+	}
+	l.info = capture.Info{
+		Identity: d.identity, Connector: "postgresql", Database: "db", Timeline: d.timeline, Flushed: d.at(d.lsn), Confirmed: d.at(d.confirmed),
+		Clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Unix() + d.clock, NewSlot: l.fresh, Slot: "runnel",
+	}
+	d.owner = l
+	return l, nil
+}
+
+func (d *database) hidden() bool {
+	return slices.ContainsFunc(d.log, func(t *txn) bool { return t.hidden })
+}
+
+// wait is for mu held: it gives it up until something has changed.
+func (d *database) wait(ctx context.Context) error {
+	c := d.changed
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *database) at(lsn uint64) event.Position {
+	return event.Position{Timeline: d.timeline, Commit: lsn}
+}
+
+// Kill is what the server sees of a dead agent.
+func (d *database) Kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.owner != nil {
+		d.owner.close()
+	}
+}
+
+// fakeLog is one connection to the slot.
+type fakeLog struct {
+	d       *database
+	info    capture.Info
+	fresh   bool
+	started bool
+	closed  bool
+	stop    chan struct{}
+	after   event.Position
+	next    int
+	told    map[*event.Schema]bool
+	idle    uint64
+}
+
+var errClosed = errors.New("the connection is closed")
+
+func (l *fakeLog) close() {
+	if !l.closed {
+		l.closed = true
+		close(l.stop)
+		if l.d.owner == l {
+			l.d.owner = nil
+		}
+		l.d.wake()
+	}
+}
+
+func (l *fakeLog) Info() capture.Info { return l.info }
+
+func (l *fakeLog) Close(context.Context) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	l.close()
+	return nil
+}
+
+func (l *fakeLog) Holds(context.Context) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	return nil
+}
+
+func (l *fakeLog) Check(_ context.Context, from, first event.Position, identity string) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	switch {
+	case l.closed:
+		return errClosed
+	case identity != l.d.identity:
+		return &capture.GapError{Reason: "another server", Fix: "--resnapshot"}
+	case from.Commit > l.d.lsn:
+		return &capture.GapError{Reason: "the source went back", Fix: "--resnapshot"}
+	case l.d.confirmed > from.Commit && l.d.confirmed != first.Commit:
+		return &capture.GapError{Reason: "the slot is ahead", Fix: "--resnapshot"}
+	}
+	return nil
+}
+
+func (l *fakeLog) Start(_ context.Context, after event.Position) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	l.started, l.after, l.told, l.idle = true, after, map[*event.Schema]bool{}, after.Commit
+	met := after.Change == 0
+	for i, t := range l.d.log {
+		if t.commit < l.d.confirmed {
+			l.next = i + 1
+		} else if t.commit == after.Commit {
+			met = met || slices.ContainsFunc(t.changes, func(c event.Change) bool { return c.Position.Compare(after) == 0 })
+		}
+	}
+	if !met && after.Commit >= l.d.confirmed {
+		return &capture.GapError{Reason: "the last change is not in the log", Fix: "--resnapshot"}
+	}
+	return nil
+}
+
+func (l *fakeLog) Next(ctx context.Context) (capture.Run, error) {
+	d := l.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		switch {
+		case l.closed:
+			return capture.Run{}, errClosed
+		case l.next < len(d.log):
+			return l.read(), nil
+		case l.idle < d.lsn:
+			l.idle = d.lsn
+			return capture.Run{Items: []capture.Item{{Kind: capture.Idle, Position: d.at(d.lsn)}}}, nil
+		}
+		if err := d.wait(ctx); err != nil {
+			return capture.Run{}, err
+		}
+	}
+}
+
+// read gives a few transactions.
+func (l *fakeLog) read() capture.Run {
+	var r capture.Run
+	d := l.d
+	for n := 1 + d.random.IntN(4); n > 0 && l.next < len(d.log); n-- {
+		t := d.log[l.next]
+		l.next++
+		l.idle = t.end
+		for i := range t.changes {
+			c := t.changes[i]
+			if c.Position.Compare(l.after) <= 0 {
+				continue
+			}
+			if !l.told[c.Schema] {
+				l.told[c.Schema] = true
+				r.Items = append(r.Items, capture.Item{Kind: capture.Structure, Schema: c.Schema})
+			}
+			r.Items = append(r.Items, capture.Item{Kind: capture.Changed, Change: &c, Schema: c.Schema, XID: t.xid, Position: c.Position})
+		}
+		if t.mark != "" {
+			r.Items = append(r.Items, capture.Item{Kind: capture.Marked, Mark: t.mark, Position: d.at(t.commit)})
+		}
+		if t.end > l.after.Commit {
+			r.Items = append(r.Items, capture.Item{Kind: capture.Committed, XID: t.xid, Position: d.at(t.end)})
+		}
+	}
+	r.More = l.next < len(d.log)
+	return r
+}
+
+func (l *fakeLog) Confirm(_ context.Context, p event.Position) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	if p.Change != 0 {
+		return fmt.Errorf("confirm %s: in the middle of a transaction", p)
+	}
+	if l.d.onConfirm != nil {
+		l.d.onConfirm(p)
+	}
+	l.d.confirmed = max(l.d.confirmed, p.Commit)
+	l.d.wake()
+	return nil
+}
+
+func (l *fakeLog) Tables(context.Context) ([]capture.TableInfo, error) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return nil, errClosed
+	}
+	var out []capture.TableInfo
+	for _, t := range l.d.tables {
+		out = append(out, capture.TableInfo{Schema: l.d.schemas[t], EstimatedRows: int64(len(l.d.rows[t])), Keyless: t == notes})
+	}
+	return out, nil
+}
+
+func (l *fakeLog) Waiting(context.Context) ([]uint64, error) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	var out []uint64
+	for _, t := range l.d.log {
+		if t.hidden {
+			out = append(out, t.xid)
+		}
+	}
+	return out, nil
+}
+
+func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.Chunk, error) {
+	d := l.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.truncating(r.Table) { // its lock is held until the TRUNCATE shows
+		if err := d.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if l.closed {
+		return nil, errClosed
+	}
+	hidden := map[uint64]bool{}
+	for _, t := range d.log {
+		if t.hidden {
+			hidden[t.xid] = true
+		}
+	}
+	newest := d.xid
+	c := &capture.Chunk{Schema: d.schemas[r.Table], Visible: func(x uint64) bool { return x <= newest && !hidden[x] }, ReadMS: 1}
+	ids := slices.Sorted(maps.Keys(d.shown[r.Table]))
+	after := -1
+	if r.After != "" {
+		after, _ = strconv.Atoi(r.After[1 : len(r.After)-1])
+	}
+	for _, id := range ids {
+		if id <= after {
+			continue
+		}
+		if len(c.Rows) == r.MaxRows {
+			c.Next = fmt.Sprintf("[%d]", idOfRow(c.Rows[len(c.Rows)-1]))
+			break
+		}
+		json := row(id, d.shown[r.Table][id])
+		key, err := c.Schema.AppendKey(nil, event.RowOf(json))
+		if err != nil {
+			return nil, err
+		}
+		c.Rows = append(c.Rows, capture.ChunkRow{Key: key, JSON: json})
+	}
+	return c, nil
+}
+
+func (d *database) truncating(t event.Table) bool {
+	return slices.ContainsFunc(d.log, func(x *txn) bool {
+		return x.hidden && slices.ContainsFunc(x.changes, func(c event.Change) bool { return c.Op == event.Truncate && c.Schema.Table == t })
+	})
+}
+
+func idOfRow(r capture.ChunkRow) int { return idOf(&event.Change{After: r.JSON}) }
+
+func (l *fakeLog) Mark(_ context.Context, id string) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	l.d.xid++
+	l.d.append(&txn{xid: l.d.xid, mark: id})
+	return nil
+}
+
+func (l *fakeLog) Whole(_ context.Context, t event.Table, f func(*capture.Chunk) error) error {
+	l.d.mu.Lock()
+	rows, schema := l.d.exported[t], l.d.schemas[t]
+	over := !l.fresh || l.started || l.closed
+	l.d.mu.Unlock()
+	if over {
+		return capture.ErrNoSnapshot
+	}
+	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(rows)), 3) {
+		c := &capture.Chunk{Schema: schema, ReadMS: 1}
+		for _, id := range chunk {
+			c.Rows = append(c.Rows, capture.ChunkRow{JSON: row(id, rows[id])})
+		}
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
