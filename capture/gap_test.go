@@ -1,0 +1,270 @@
+package capture_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/e2e/check"
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// TestGap: where changes are missing the agent refuses to go on, and --resnapshot leads to the source's state again.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(w *world){
+		"SlotGone": func(w *world) {
+			w.db.Commit(op{'d', users, 1}, op{'u', orders, 2})
+			w.db.slot = false
+			w.db.Commit(op{'u', users, 2})
+		},
+		"SlotAhead": func(w *world) {
+			w.db.Commit(op{'d', users, 1}, op{'c', notes, 0})
+			w.db.confirmed = w.db.lsn
+		},
+		"Restored": func(w *world) {
+			w.db.Restore(3)
+			w.db.rows, w.db.shown = map[event.Table]map[int]int{}, map[event.Table]map[int]int{}
+			for _, table := range []event.Table{users, orders, notes} {
+				w.db.rows[table], w.db.shown[table] = map[int]int{}, map[int]int{}
+			}
+			for _, x := range w.db.log {
+				w.db.show(x)
+			}
+			for table, rows := range w.db.shown {
+				for id, v := range rows {
+					w.db.rows[table][id] = v
+				}
+			}
+			w.db.confirmed = min(w.db.confirmed, w.db.lsn)
+		},
+		"AnotherServer": func(w *world) { w.db.identity = "7002" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			w.fill(9)
+			w.db.tables = append(w.db.tables, notes)
+			p := w.start(0, false)
+			w.traffic(0)
+			w.until(p, "settled", w.settled)
+			w.end(p)
+			harm(w)
+			for range 2 { // however often it is tried
+				var gap *capture.GapError
+				if err := w.result(w.start(0, false)); !errors.As(err, &gap) || !strings.Contains(err.Error(), "--resnapshot") {
+					t.Fatalf("the agent ended with %v, want a gap that names the way out", err)
+				}
+			}
+			p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+			w.until(p, "settled", w.settled)
+			w.traffic(0)
+			w.until(p, "settled", w.settled)
+			w.end(p)
+			all, err := check.Read(t.Context(), w.st, w.db.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.equal(all)
+			if load := w.record().Load; !load.Sweep || !load.Done {
+				t.Errorf("the load is %+v, want a finished one that sweeps", load)
+			}
+		})
+	}
+}
+
+// TestResnapshot without a gap loads everything again and loses nothing.
+func TestResnapshot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	old := w.record().Load
+	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	w.traffic(time.Millisecond)
+	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
+	w.end(p)
+	w.verify(w.first())
+	if load := w.record().Load; !load.Sweep {
+		t.Errorf("the load is %+v, want one that sweeps", load)
+	}
+}
+
+// TestEpochs: a writer whose epoch is used up takes another one and goes on.
+func TestEpochs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	ctx, stop := context.WithCancel(t.Context())
+	a, err := capture.New(w.config(), w.db, w.st, captures, snapshots, schemas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SetMessages(20)
+	p := &process{stop: stop, done: make(chan error, 1)}
+	go func() { p.done <- a.Run(ctx) }()
+	w.traffic(time.Millisecond)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(w.first())
+	writers := map[event.Writer]bool{}
+	all, err := check.Read(t.Context(), w.st, w.db.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		writers[m.Writer] = true
+	}
+	if len(writers) < 3 {
+		t.Errorf("%d writers, want several", len(writers))
+	}
+}
+
+// TestRecordLost: the position lives in the stream; without a record only the load begins again.
+func TestRecordLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	first := w.first()
+	e, err := captures.Get(t.Context(), w.db.source)
+	if err == nil {
+		err = captures.Delete(t.Context(), w.db.source, e.Revision)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = w.start(0, false)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(first)
+	if load := w.record().Load; !load.Sweep {
+		t.Errorf("the load is %+v, want one that sweeps", load)
+	}
+}
+
+// TestStreamLost: a stream that vanished is refused once the slot has moved, and made again where it has not.
+func TestStreamLost(t *testing.T) {
+	t.Parallel()
+	for _, moved := range []bool{false, true} {
+		w := newWorld(t, 1)
+		w.fill(9)
+		p := w.start(0, false, func(c *capture.Config) {
+			if !moved {
+				c.Settle = time.Hour
+			}
+		})
+		w.traffic(0)
+		if moved {
+			w.until(p, "settled", w.settled)
+		} else {
+			w.until(p, "the load", func() bool { return w.record().Load.Done })
+		}
+		w.end(p)
+		js, err := conn.NC.JetStream()
+		if err == nil {
+			err = js.DeleteStream(w.st.Name())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.st, err = stream.Create(t.Context(), conn, w.db.source, stream.Settings{Partitions: partitions}); err != nil {
+			t.Fatal(err)
+		}
+		p = w.start(0, false)
+		if moved {
+			var gap *capture.GapError
+			if err := w.result(p); !errors.As(err, &gap) {
+				t.Errorf("the agent ended with %v, want a gap", err)
+			}
+			continue
+		}
+		w.until(p, "settled", w.settled)
+		w.end(p)
+		w.verify(w.first())
+	}
+}
+
+// rewound is a stream that, for one read, shows less than it acknowledged.
+type rewound struct {
+	*stream.Stream
+	once atomic.Bool
+}
+
+func (r *rewound) End(ctx context.Context) (stream.End, error) {
+	e, err := r.Stream.End(ctx)
+	if err == nil && r.once.CompareAndSwap(true, false) {
+		e.Last--
+		if e.Message, err = r.Message(ctx, e.Last); err != nil {
+			return e, err
+		}
+	}
+	return e, err
+}
+
+// TestRewound: a running writer that finds less than was acknowledged goes through Start again, and so does one whose record
+// went back.
+func TestRewound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(3)
+	ctx, stop := context.WithCancel(t.Context())
+	st := &rewound{Stream: w.st}
+	retries := make(chan error, 100)
+	cfg := w.config()
+	cfg.Observer.Retry = func(err error, _ time.Duration) { retries <- err }
+	a, err := capture.New(cfg, w.db, st, captures, snapshots, schemas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{stop: stop, done: make(chan error, 1)}
+	go func() { p.done <- a.Run(ctx) }()
+	w.until(p, "settled", w.settled)
+	st.once.Store(true)
+	if err := <-retries; !errors.Is(err, stream.ErrRewound) {
+		t.Errorf("it started again for %v, want a rewound stream", err)
+	}
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	e, err := captures.Get(t.Context(), w.db.source)
+	if err == nil {
+		_, err = captures.Put(t.Context(), w.db.source, e.Value)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.db.Commit(op{'u', users, 1})
+	if err := <-retries; !errors.Is(err, stream.ErrConflict) {
+		t.Errorf("it started again for %v, want a conflict", err)
+	}
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(w.first())
+}
+
+// TestFirstStart: what fails before an agent has ever run is its end.
+func TestFirstStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	if _, err := captures.Put(t.Context(), w.db.source, []byte("no record")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.result(w.start(0, false)); err == nil || !strings.Contains(err.Error(), "record of "+w.db.source) {
+		t.Errorf("Run: %v, want an error that names the record", err)
+	}
+	if _, err := capture.New(capture.Config{}, w.db, w.st, captures, snapshots, schemas); err == nil {
+		t.Error("New takes a configuration without a name")
+	}
+}
