@@ -2,6 +2,8 @@ package event_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -162,4 +164,70 @@ func FuzzDecode(f *testing.F) {
 			_ = fmt.Sprint(events[i].Position)
 		}
 	})
+}
+
+// TestRandomChangesComeBack decodes messages of random changes into a batch that is already in use.
+func TestRandomChangesComeBack(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	s := inventory()
+	text := func() string {
+		b := make([]rune, r.IntN(30))
+		for i := range b {
+			b[i] = []rune{rune(r.IntN(0x80)), rune(r.IntN(0x800)), '🙂', '"', '\\'}[r.IntN(5)]
+		}
+		return string(b)
+	}
+	row := func() []byte {
+		b := []byte(`{"line":`)
+		b = strconv.AppendInt(b, r.Int64(), 10)
+		b = append(b, `,"doc":{"a": [1, null, {}], "b":`...)
+		b = event.AppendJSONString(b, text())
+		b = append(b, `},`...)
+		b = event.AppendJSONString(b, text())
+		b = append(b, ':')
+		b = event.AppendJSONString(b, text())
+		return append(b, '}')
+	}
+	var events []event.Event
+	for range 500 {
+		m := message(s)
+		m.Sequence = r.Uint64N(1 << 40)
+		var want []event.Event
+		for line := range 1 + r.IntN(5) {
+			c := event.Change{
+				Op: []event.Op{event.Create, event.Update, event.Delete, event.Read, event.Truncate, event.Mark}[r.IntN(6)], Schema: s,
+				Position: event.Position{Timeline: r.Uint32(), Commit: r.Uint64(), Change: r.Uint64(), N: r.Uint32(), Part: r.Uint32N(3)},
+				CommitMS: r.Int64() - r.Int64(), TxID: r.Uint64(), Snapshot: r.IntN(2) == 0,
+			}
+			if r.IntN(3) == 0 {
+				c.Position.Origin = []string{"0-1", "3e11fa47-71ca-11e1-9e33-c80aa9429562"}[r.IntN(2)]
+			}
+			if !c.Snapshot {
+				c.Order, c.Last = r.Int64N(5), false
+				c.Last = c.Order > 0 && r.IntN(2) == 0
+			}
+			switch c.Op {
+			case event.Truncate, event.Mark:
+				c.Cutoff = event.Version(r.Int64())
+			case event.Delete:
+				c.Before = row()
+			case event.Create, event.Update, event.Read:
+				c.After = row()
+				for range r.IntN(3) {
+					c.Unavailable = append(c.Unavailable, text())
+				}
+			}
+			m.Data = event.AppendLine(m.Data, &c)
+			want = append(want, expected(&c, m, line+1))
+		}
+		from := len(events)
+		var err error
+		if events, err = m.Decode(events); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, events[from:], rows); diff != "" {
+			t.Fatalf("-want +got:\n%s", diff)
+		}
+	}
 }

@@ -145,12 +145,16 @@ func TestPartitionsAreEven(t *testing.T) {
 		"Serial": `{"k1":%d}`, "Even": `{"k1":%d0}`, "Text": `{"k1":"user-%06d@example.org"}`, "UUID": `{"k1":"00000000-0000-7000-8000-%012x"}`,
 	} {
 		s := keyed("text")
-		for _, n := range []int{2, 3, 8, 16, 64} {
-			count := make([]int, n)
-			for i := range keys {
-				count[event.Partition([]byte(keyOf(t, s, fmt.Sprintf(row, i+1))), n)]++
+		sizes := []int{2, 3, 8, 16, 64}
+		count := make([][64]int, len(sizes))
+		for k := range keys {
+			key := []byte(keyOf(t, s, fmt.Sprintf(row, k+1)))
+			for i, n := range sizes {
+				count[i][event.Partition(key, n)]++
 			}
-			for p, got := range count {
+		}
+		for i, n := range sizes {
+			for p, got := range count[i][:n] {
 				if want := keys / n; got < want*9/10 || got > want*11/10 {
 					t.Errorf("%s: partition %d of %d has %d keys of %d", name, p, n, got, keys)
 				}
