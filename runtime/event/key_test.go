@@ -140,13 +140,13 @@ func TestIncompleteKeysAreErrors(t *testing.T) {
 // TestPartitionsAreEven hashes keys as tables have them: no partition gets a tenth more or less than its share.
 func TestPartitionsAreEven(t *testing.T) {
 	t.Parallel()
-	const keys = 100_000
+	const keys = 30_000
 	for name, row := range map[string]string{
 		"Serial": `{"k1":%d}`, "Even": `{"k1":%d0}`, "Text": `{"k1":"user-%06d@example.org"}`, "UUID": `{"k1":"00000000-0000-7000-8000-%012x"}`,
 	} {
 		s := keyed("text")
-		sizes := []int{2, 3, 8, 16, 64}
-		count := make([][64]int, len(sizes))
+		sizes := []int{2, 3, 8, 16}
+		count := make([][16]int, len(sizes))
 		for k := range keys {
 			key := []byte(keyOf(t, s, fmt.Sprintf(row, k+1)))
 			for i, n := range sizes {
