@@ -262,6 +262,9 @@ func (s *Sink) targetTypes(ctx context.Context, q queryer, schema *event.Schema)
 	declared, bases := make([]string, len(schema.Columns)), make([]string, len(schema.Columns))
 	for i, c := range schema.Columns {
 		declared[i], bases[i] = c.Type, standIn(c.BaseType())
+		if v := vectors[c.Type]; v != "" {
+			declared[i] = v
+		}
 	}
 	rows, err := q.Query(ctx, `SELECT CASE WHEN to_regtype(d) IS NOT NULL THEN d WHEN to_regtype(b) IS NOT NULL THEN b ELSE 'text' END
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS x(d, b, n) ORDER BY n`, declared, bases)

@@ -14,7 +14,7 @@ import (
 // sent behind it fails with it. So a span is one round trip: the statements need not wait for the checkpoint's answer.
 const guard = `WITH moved AS (UPDATE runnel.checkpoints SET version = $5, sequence = $6
 	WHERE function = $1 AND generation = $2 AND partition = $3 AND version = $4 AND NOT closed RETURNING 1)
-SELECT 1 / count(*) FROM moved`
+SELECT 1 / count(*) FROM moved -- runnel: a division by zero here says that the checkpoint stands elsewhere`
 
 // errElsewhere: the checkpoint is not where the span continues; or it is closed, or gone.
 var errElsewhere = errors.New("the checkpoint stands elsewhere")

@@ -51,7 +51,7 @@ func TestPostgreSQL(t *testing.T) {
 type world struct {
 	t    testing.TB
 	url  string
-	base string // of the server, for other roles
+	srv  *servers.Server
 	db   *pgxpool.Pool
 }
 
@@ -68,7 +68,7 @@ func newWorld(t testing.TB, srv *servers.Server) *world {
 		t.Fatal(err)
 	}
 	c.Close(t.Context())
-	w := &world{t: t, url: fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", srv.Addr, name), base: srv.Addr + "/" + name + "?sslmode=disable"}
+	w := &world{t: t, url: fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", srv.Addr, name), srv: srv}
 	cfg, err := pgxpool.ParseConfig(w.url)
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +81,14 @@ func newWorld(t testing.TB, srv *servers.Server) *world {
 	t.Cleanup(w.db.Close)
 	return w
 }
+
+// as is the database's URL for another role.
+func (w *world) as(userinfo string) string { return strings.Replace(w.url, "postgres@", userinfo+"@", 1) }
+
+func (w *world) name() string { return w.db.Config().ConnConfig.Database }
+
+// another is a second database on the same server.
+func (w *world) another() *world { return newWorld(w.t, w.srv) }
 
 func (w *world) sink(cfg postgres.Config) *postgres.Sink {
 	w.t.Helper()

@@ -38,10 +38,17 @@ var integers = map[string]int{"smallint": 1, "integer": 2, "bigint": 3}
 // digits that an integer type can have.
 var digits = map[string]int{"smallint": 5, "integer": 10, "bigint": 19}
 
+// vectors print as arrays in JSON, but json_populate_recordset makes values of them that PostgreSQL itself refuses to print
+// ("array is not a valid int2vector"). Arrays hold the same.
+var vectors = map[string]string{"int2vector": "smallint[]", "oidvector": "oid[]"}
+
 // fits says whether every value of the type src can be kept unchanged in the type dst, written as JSON and read again.
 func fits(src, dst string) bool {
+	if v := vectors[src]; v != "" {
+		src = v
+	}
 	if src == dst {
-		return true
+		return vectors[dst] == ""
 	}
 	s, d := parseType(src), parseType(dst)
 	if d.dims == 0 && (dst == "json" || dst == "jsonb" || dst == "text" || dst == "character varying") {
