@@ -126,6 +126,8 @@ func (d *document) checkTarget(t *Target) {
 		d.checkURL("to.elasticsearch.url", e.URL, "http", "https")
 		d.checkSecret("to.elasticsearch.password", e.Password)
 		d.checkSecret("to.elasticsearch.api_key", e.APIKey)
+		d.checkReferences("to.elasticsearch.user", e.User)
+		d.checkReferences("to.elasticsearch.ca_file", e.CAFile)
 		if e.APIKey != "" && (e.User != "" || e.Password != "") {
 			d.at("to.elasticsearch.api_key", "expected either api_key or user and password, found both")
 		}

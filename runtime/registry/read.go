@@ -156,3 +156,12 @@ func (r *Registry) OwnersOf(ctx context.Context, function string, generation int
 	}
 	return owners, nil
 }
+
+// Files is what is deployed, as if it had been read from files.
+func (r *Registry) Files(ctx context.Context) (*Files, error) {
+	s, err := r.readStored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &s.parsed, nil
+}

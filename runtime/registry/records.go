@@ -75,6 +75,7 @@ type Owner struct {
 type Worker struct {
 	Host    string                    `json:"host"`
 	PID     int                       `json:"pid"`
+	Space   string                    `json:"space,omitempty"` // where PID means the same: boot and process namespace
 	Started time.Time                 `json:"started"`
 	Status  map[string]FunctionStatus `json:"status"` // by function
 }

@@ -84,12 +84,27 @@ type PostgresTarget struct {
 	Table string `yaml:"table"` // schema.table or table; default {schema}.{table}
 }
 
-// Kind names the kind of target, and its URL and naming template as they stand in the specification.
+// References are the values of the target that may hold references.
+func (t *Target) References() []string {
+	switch {
+	case t.Elasticsearch != nil:
+		e := t.Elasticsearch
+		return []string{e.URL, e.User, e.Password, e.APIKey, e.CAFile}
+	case t.ClickHouse != nil:
+		return []string{t.ClickHouse.URL}
+	case t.Postgres != nil:
+		return []string{t.Postgres.URL}
+	}
+	return nil
+}
+
+// Kind names the kind of target: elasticsearch, clickhouse or postgres.
 func (t *Target) Kind() string {
 	kind, _, _ := t.place()
 	return kind
 }
 
+// place is the kind of target with its URL and naming template as they stand in the specification.
 func (t *Target) place() (kind, url, name string) {
 	switch {
 	case t.Elasticsearch != nil:

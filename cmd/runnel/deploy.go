@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/runnel-dev/runnel/runtime/registry"
+)
+
+// deployCommand is `runnel deploy`.
+type deployCommand struct {
+	nats   natsFlags
+	dryRun bool
+	json   bool
+}
+
+func newDeploy() *cobra.Command {
+	d := &deployCommand{}
+	cmd := &cobra.Command{
+		Use:   "deploy FILES",
+		Short: "Create or change sources and functions; agents and workers follow without a restart",
+		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
+			defer cancel()
+			return d.run(ctx, args, cmd.OutOrStdout())
+		},
+	}
+	d.nats.add(cmd.Flags())
+	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "only show what would be done")
+	cmd.Flags().BoolVar(&d.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (d *deployCommand) run(ctx context.Context, paths []string, out io.Writer) error {
+	files, err := registry.ReadFiles(paths...)
+	if err != nil {
+		return err
+	}
+	s, err := d.nats.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	do := s.registry.Deploy
+	if d.dryRun {
+		do = s.registry.Plan
+	}
+	steps, err := do(ctx, files)
+	if err != nil {
+		return err
+	}
+	if d.json {
+		return printJSON(out, steps)
+	}
+	for _, step := range steps {
+		if _, err := fmt.Fprintf(out, "%-9s  %-8s  %s\n", step.Action, step.Kind, step.Name); err != nil {
+			return err
+		}
+		for line := range strings.Lines(step.Diff) {
+			if _, err := fmt.Fprint(out, "    ", line); err != nil {
+				return err
+			}
+		}
+	}
+	if d.dryRun {
+		_, err = fmt.Fprintln(out, "nothing was changed: this is a dry run")
+	}
+	return err
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

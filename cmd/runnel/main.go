@@ -1,0 +1,93 @@
+// Command runnel moves the changes of a database into search indexes, analytical tables and other databases, through NATS
+// JetStream. `runnel run` does all of it in one process; capture, worker and deploy do it in several.
+//
+// Only this package wires things together: it reads specifications, resolves references, makes sources and sinks, and binds
+// metrics, health and the terminal to the observers of agent and host. One file per verb.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signals(context.Background())
+	defer stop()
+	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// signals gives a context that the first SIGINT or SIGTERM ends, so that all drains; the second one exits at once.
+func signals(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-c:
+			cancel()
+		case <-ctx.Done():
+			return
+		}
+		<-c
+		os.Exit(exitRuntime)
+	}()
+	return ctx, func() { signal.Stop(c); cancel() }
+}
+
+// execute runs one command line and gives its exit code.
+func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		report(errs, err)
+	}
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "runnel",
+		Short: "Change data capture: databases into search indexes, analytical tables and other databases",
+		Long: `Runnel moves every committed change of a PostgreSQL database into Elasticsearch, ClickHouse and PostgreSQL,
+through NATS JetStream.
+
+  runnel run shop.yaml          everything in one process, JetStream embedded
+  runnel list                   what runs, and how far behind it is
+  runnel tail public.orders     watch a table change
+
+Every flag can also be set in the environment: --http is RUNNEL_HTTP, --nats-user is RUNNEL_NATS_USER.
+
+Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong configuration (a file, a variable, a name),
+4 fenced: another agent has taken over the source.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return flagsFromEnvironment(cmd)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(
+		newRun(), newCapture(), newWorker(),
+		newDeploy(), newList(), newDescribe(), newDelete(), newPause(), newResume(),
+		newDoctor(), newTail(), newVersion(),
+	)
+	return root
+}
+
+// report prints an error for people; several lines (one for each fault) are kept.
+func report(w io.Writer, err error) {
+	fmt.Fprintf(w, "runnel: %v\n", err)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/runnel-dev/runnel/runtime/host"
+	"github.com/runnel-dev/runnel/runtime/registry"
+)
+
+// runCommand is `runnel run`.
+type runCommand struct {
+	nats       natsFlags
+	http       httpFlags
+	log        logFlags
+	listen     string
+	resnapshot bool
+}
+
+func newRun() *cobra.Command {
+	r := &runCommand{}
+	cmd := &cobra.Command{
+		Use:   "run FILES",
+		Short: "Run everything in one process: sources, functions and an embedded JetStream",
+		Long: `Run deploys the files, then captures their sources and hosts their functions, all in one process, with JetStream
+embedded in it (or at --nats URL). The stream and all progress are kept in the data folder: a run that was stopped or
+killed goes on where it was. What is deployed, paused or resumed meanwhile takes effect at once.
+
+Other commands find a running one through its data folder:
+
+  runnel list --data .runnel`,
+		Example: "  runnel run shop.yaml\n  runnel run sources.yaml functions.yaml --data /var/lib/runnel",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		RunE:    func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args, cmd.ErrOrStderr()) },
+	}
+	r.nats.add(cmd.Flags())
+	r.http.add(cmd.Flags())
+	r.log.add(cmd.Flags())
+	cmd.Flags().StringVar(&r.listen, "listen", "", "address of the embedded JetStream for other commands and the nats CLI (default 127.0.0.1:4222, or the next free port)")
+	cmd.Flags().BoolVar(&r.resnapshot, "resnapshot", false, "go on past a gap in a source's log, and load all of its tables again")
+	return cmd
+}
+
+func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) error {
+	screen := newPainter(errs)
+	log, err := r.log.logger(screen)
+	if err != nil {
+		return err
+	}
+	if r.listen != "" && r.nats.external() {
+		return usageError{errors.New("--listen is for the embedded JetStream, and --nats names another one")}
+	}
+	files, err := registry.ReadFiles(paths...)
+	if err != nil {
+		return err
+	}
+	if err := checkReferences(files); err != nil {
+		return err
+	}
+	s, err := r.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := deployAll(ctx, s, files, log); err != nil {
+		return err
+	}
+	sources, functions := namesOf(files)
+	if err := revive(ctx, s.registry, sources, functions); err != nil {
+		return err
+	}
+	if !r.nats.external() { // what was deployed here before has no other process
+		sources, functions = nil, nil
+	}
+	board := newBoard(newMetrics())
+	h, err := host.New(host.Config{
+		Conn: s.conn, Registry: s.registry, Functions: functions, NewHandler: handlerMaker(log), Log: log, Observer: board.host(),
+	})
+	if err != nil {
+		return err
+	}
+	a := &agents{session: s, board: board, log: log, only: sources, resnapshot: r.resnapshot}
+	return together(ctx, r.http, board, screen, log, a.run, h.Run)
+}
+
+// together runs the parts of a process until ctx ends or one of them fails, with health, metrics and the terminal beside them.
+func together(ctx context.Context, h httpFlags, b *board, screen *painter, log *slog.Logger, parts ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	address, serve, err := h.serve(ctx, b)
+	if err != nil {
+		return err
+	}
+	if address != "" {
+		log.Info("serving health and metrics", "url", "http://"+address+"/metrics")
+	}
+	stopped, painted := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(painted)
+		b.paint(screen, stopped)
+	}()
+	g, inner := errgroup.WithContext(ctx)
+	for _, part := range parts {
+		g.Go(func() error { return part(inner) })
+	}
+	err = g.Wait()
+	cancel()
+	close(stopped)
+	<-painted
+	if e := serve(); err == nil {
+		err = e
+	}
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+func (r *runCommand) open(ctx context.Context, log *slog.Logger) (*session, error) {
+	if r.nats.external() {
+		return r.nats.connect(ctx)
+	}
+	s, a, err := r.nats.embed(ctx, r.listen, log)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("JetStream is embedded", "url", a.URL, "data", r.nats.data,
+		"look", fmt.Sprintf("nats --server %s --user %s --password \"$(jq -r .password %s)\" stream ls", a.URL, a.User, r.nats.accessFile()))
+	return s, nil
+}
+
+func deployAll(ctx context.Context, s *session, files *registry.Files, log *slog.Logger) error {
+	steps, err := s.registry.Deploy(ctx, files)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if step.Action != registry.Unchanged {
+			log.Info("deployed", "kind", step.Kind, "name", step.Name, "action", step.Action)
+		}
+	}
+	return nil
+}
+
+func namesOf(files *registry.Files) (sources, functions []string) {
+	for i := range files.Sources {
+		sources = append(sources, files.Sources[i].Name)
+	}
+	for i := range files.Functions {
+		functions = append(functions, files.Functions[i].Name)
+	}
+	return sources, functions
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	pgsource "github.com/runnel-dev/runnel/capture/postgres"
+	"github.com/runnel-dev/runnel/functions/clickhouse"
+	"github.com/runnel-dev/runnel/functions/elasticsearch"
+	"github.com/runnel-dev/runnel/functions/postgres"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// newSource makes the source of a specification, references resolved.
+func newSource(s *registry.Source, log *slog.Logger) (*pgsource.Source, error) {
+	p := s.Postgres
+	url, err := registry.Resolve(p.URL)
+	if err != nil {
+		return nil, fmt.Errorf("source %s: %w", s.Name, err)
+	}
+	source, err := pgsource.New(pgsource.Config{
+		Name: s.Name, URL: url, Slot: p.Slot, Publication: p.Publication, Tables: s.Tables,
+		Failover: p.Failover, Heartbeat: p.Heartbeat, Log: log,
+	})
+	if err != nil {
+		return nil, configurationError{fmt.Errorf("source %s: %w", s.Name, err)}
+	}
+	return source, nil
+}
+
+// newHandler makes the handler of a function, references resolved. What is wrong here is wrong until somebody acts.
+func newHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
+	h, err := makeHandler(f, log.With("function", f.Name))
+	if err != nil {
+		return nil, sink.Halt(fmt.Errorf("function %s: %w", f.Name, err))
+	}
+	return h, nil
+}
+
+func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
+	var missing error
+	resolve := func(s string) string {
+		v, err := registry.Resolve(s)
+		missing = errors.Join(missing, err)
+		return v
+	}
+	switch t := f.To; {
+	case t.Elasticsearch != nil:
+		c := elasticsearch.Config{
+			Function: f.Name, URL: resolve(t.Elasticsearch.URL), User: resolve(t.Elasticsearch.User), Password: resolve(t.Elasticsearch.Password),
+			APIKey: resolve(t.Elasticsearch.APIKey), CAFile: resolve(t.Elasticsearch.CAFile), Index: t.Elasticsearch.Index, Log: log,
+		}
+		if missing != nil {
+			return nil, missing
+		}
+		return elasticsearch.New(c)
+	case t.ClickHouse != nil:
+		c := clickhouse.Config{Function: f.Name, URL: resolve(t.ClickHouse.URL), Table: t.ClickHouse.Table, Log: log}
+		if missing != nil {
+			return nil, missing
+		}
+		return clickhouse.New(c)
+	case t.Postgres != nil:
+		c := postgres.Config{Function: f.Name, URL: resolve(t.Postgres.URL), Table: t.Postgres.Table, Log: log}
+		if missing != nil {
+			return nil, missing
+		}
+		return postgres.New(c)
+	}
+	return nil, errors.New("no target")
+}
+
+// checkReferences resolves every reference of the files once, so that a missing variable is known before anything starts.
+func checkReferences(files *registry.Files) error {
+	var faults []error
+	for i := range files.Sources {
+		if p := files.Sources[i].Postgres; p != nil {
+			if _, err := registry.Resolve(p.URL); err != nil {
+				faults = append(faults, fmt.Errorf("source %s: %w", files.Sources[i].Name, err))
+			}
+		}
+	}
+	for i := range files.Functions {
+		f := &files.Functions[i]
+		for _, text := range f.To.References() {
+			if _, err := registry.Resolve(text); err != nil {
+				faults = append(faults, fmt.Errorf("function %s: %w", f.Name, err))
+			}
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return configurationError{err}
+	}
+	return nil
+}
+
+// handlerMaker is what the host calls.
+func handlerMaker(log *slog.Logger) func(context.Context, *registry.Function) (sink.Handler, error) {
+	return func(_ context.Context, f *registry.Function) (sink.Handler, error) { return newHandler(f, log) }
+}
