@@ -28,10 +28,13 @@ func (l *Log) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := l.heartbeat(ctx)
+		if code(err) == adminShutdown { // that session was ended; the next one says whether the server is
+			err = l.heartbeat(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
-		case code(err) == adminShutdown || code(err) == cannotConnectNow:
+		case code(err) == cannotConnectNow:
 			l.wire.fail(fmt.Errorf("the server is shutting down: %w", err))
 			return
 		case err != nil && !failing:

@@ -67,7 +67,8 @@ func server(t *testing.T, major int) *servers.Server {
 	s := shared.byVersion[major]
 	if s == nil {
 		shared.tb.TB = t
-		s = servers.Postgres(shared.tb, major, "max_replication_slots=100", "max_wal_senders=100", "max_connections=400", "max_prepared_transactions=10")
+		s = servers.Postgres(shared.tb, major, "max_replication_slots=100", "max_wal_senders=100", "max_connections=400", "max_prepared_transactions=10",
+			"synchronous_standby_names=nobody") // with synchronous_commit=on, and only then, a commit waits for ever
 		shared.byVersion[major] = s
 	}
 	return s
@@ -288,3 +289,40 @@ func encoded(changes []event.Change) string {
 }
 
 func newLines(s ...string) *strings.Reader { return strings.NewReader(strings.Join(s, "\n") + "\n") }
+
+// waitingCommit commits in another session and gives control while that waits for a synchronous standby. release ends the
+// waiting.
+func (d *database) waitingCommit(sql string) (release func()) {
+	d.t.Helper()
+	other := connect(d.t, d.url)
+	other.exec(`SET synchronous_commit = on`)
+	pid := other.PgConn().PID()
+	done := make(chan error, 1)
+	go func() {
+		_, err := other.Exec(context.Background(), "BEGIN; "+sql+"; COMMIT")
+		done <- err
+	}()
+	d.eventually(`SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1`, int32(pid))
+	return func() {
+		d.t.Helper()
+		d.exec(`SELECT pg_cancel_backend($1)`, int32(pid))
+		if err := <-done; err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// eventually waits until a query gives true.
+func (d *database) eventually(sql string, args ...any) {
+	d.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var ok *bool
+		if err := d.QueryRow(d.t.Context(), sql, args...).Scan(&ok); err != nil && err != pgx.ErrNoRows {
+			d.t.Fatalf("%s: %v", sql, err)
+		}
+		if ok != nil && *ok {
+			return
+		}
+	}
+	d.t.Fatalf("never became true: %s", sql)
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -18,7 +19,10 @@ import (
 const insertSuffix = "_insert"
 
 // managed is the comment of publications that we made and may change. Those of users are taken as they are.
-const managed = "managed by runnel"
+const (
+	managed = "managed by runnel"
+	madeAt  = ", made at "
+)
 
 // published is a table as the publications have it.
 type published struct {
@@ -132,14 +136,14 @@ func (t *table) refused() error {
 	return nil
 }
 
-// publish makes the publications, or brings those that we made in line with the patterns.
+// publish makes the publications, or brings those that we made in line with the patterns. Both are made at once: decoding
+// log that is older than a publication fails, or leaves out what it should have.
 func (s *Source) publish(ctx context.Context, pool *pgxpool.Pool, version int) error {
 	comments, err := s.comments(ctx, pool)
 	if err != nil {
 		return err
 	}
-	main, exists := comments[s.cfg.Publication]
-	if exists && !strings.HasPrefix(main, managed) {
+	if main, exists := comments[s.cfg.Publication]; exists && !strings.HasPrefix(main, managed) {
 		return s.usable(ctx, pool, version)
 	}
 	if len(s.patterns) == 0 {
@@ -153,7 +157,7 @@ func (s *Source) publish(ctx context.Context, pool *pgxpool.Pool, version int) e
 	if err != nil {
 		return err
 	}
-	var statements []string
+	var create, comment, alter []string
 	for _, p := range []struct {
 		name, actions string
 		tables        []*table
@@ -161,20 +165,59 @@ func (s *Source) publish(ctx context.Context, pool *pgxpool.Pool, version int) e
 		{s.cfg.Publication, "insert, update, delete, truncate", with},
 		{s.cfg.Publication + insertSuffix, "insert, truncate", without},
 	} {
-		_, exists := comments[p.name]
-		switch {
-		case !exists && len(p.tables) == 0 && p.name != s.cfg.Publication:
-		case !exists:
-			statements = append(statements, createSQL(p.name, p.actions, p.tables), fmt.Sprintf("COMMENT ON PUBLICATION %s IS %s", quote(p.name), literal(managed)))
-		default:
-			more, err := changesSQL(ctx, pool, p.name, p.tables)
-			if err != nil {
-				return err
-			}
-			statements = append(statements, more...)
+		if _, exists := comments[p.name]; !exists {
+			create = append(create, createSQL(p.name, p.actions, p.tables))
+			comment = append(comment, fmt.Sprintf("COMMENT ON PUBLICATION %s IS %s", quote(p.name), literal(managed)))
+			continue
+		}
+		changes, err := changesSQL(ctx, pool, p.name, p.tables)
+		if err != nil {
+			return err
+		}
+		alter = append(alter, changes...)
+	}
+	if err := s.create(ctx, pool, create, comment); err != nil {
+		return err
+	}
+	return s.alter(ctx, pool, alter, with, without)
+}
+
+// create makes publications and then notes in their comment where the log was.
+func (s *Source) create(ctx context.Context, pool *pgxpool.Pool, create, comment []string) error {
+	if err := s.apply(ctx, pool, create, comment...); err != nil {
+		return err
+	}
+	comments, err := s.comments(ctx, pool)
+	if err != nil {
+		return err
+	}
+	for name, c := range comments {
+		if c != managed {
+			continue
+		}
+		var lsn string
+		if err = pool.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&lsn); err == nil {
+			_, err = pool.Exec(ctx, fmt.Sprintf("COMMENT ON PUBLICATION %s IS %s", quote(name), literal(managed+madeAt+lsn)))
+		}
+		if err != nil {
+			return fmt.Errorf("comment on publication %s: %w", name, err)
 		}
 	}
-	return s.apply(ctx, pool, statements)
+	return nil
+}
+
+// alter changes what we made. Where that is not allowed, the tables that are published already go on.
+func (s *Source) alter(ctx context.Context, pool *pgxpool.Pool, statements []string, with, without []*table) error {
+	if len(statements) == 0 {
+		return nil
+	}
+	err := s.apply(ctx, pool, statements)
+	var refused *capture.SetupError
+	if errors.As(err, &refused) && len(with)+len(without) > 0 {
+		s.cfg.Log.Error("publication does not have all tables", "error", err)
+		return nil
+	}
+	return err
 }
 
 // comments are those of the publications that exist.
@@ -191,6 +234,28 @@ func (s *Source) comments(ctx context.Context, q querier) (map[string]string, er
 		return nil, fmt.Errorf("read the publications: %w", err)
 	}
 	return m, nil
+}
+
+// younger refuses to read log that is older than a publication of ours: its changes are not in what the server sends.
+func (s *Source) younger(ctx context.Context, q querier, from pglogrepl.LSN) error {
+	comments, err := s.comments(ctx, q)
+	if err != nil {
+		return err
+	}
+	for name, c := range comments {
+		lsn, found := strings.CutPrefix(c, managed+madeAt)
+		if !found {
+			continue
+		}
+		made, err := pglogrepl.ParseLSN(lsn)
+		if err != nil {
+			return fmt.Errorf("comment of publication %s: %w", name, err)
+		}
+		if made > from {
+			return s.gap("publication %s was made at %s, after the slot's position %s: changes in between were not published", name, made, from)
+		}
+	}
+	return nil
 }
 
 // usable checks a publication that somebody else made.
@@ -229,68 +294,15 @@ func (s *Source) usable(ctx context.Context, q querier, version int) error {
 	return errors.Join(faults...)
 }
 
-func tableList(tables []*table) string {
-	var names []string
-	for _, t := range tables {
-		names = append(names, t.only())
-	}
-	return strings.Join(names, ", ")
-}
-
-func createSQL(name, actions string, tables []*table) string {
-	list := ""
-	if len(tables) > 0 {
-		list = " FOR TABLE " + tableList(tables)
-	}
-	return fmt.Sprintf("CREATE PUBLICATION %s%s WITH (publish = '%s', publish_via_partition_root = true)", quote(name), list, actions)
-}
-
-// changesSQL brings a publication's list of tables in line.
-func changesSQL(ctx context.Context, q querier, name string, tables []*table) ([]string, error) {
-	rows, err := q.Query(ctx, `SELECT r.prrelid FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1`, name)
-	if err != nil {
-		return nil, fmt.Errorf("read publication %s: %w", name, err)
-	}
-	have, err := pgx.CollectRows(rows, pgx.RowTo[uint32])
-	if err != nil {
-		return nil, fmt.Errorf("read publication %s: %w", name, err)
-	}
-	var add, drop []*table
-	for _, t := range tables {
-		if !slices.Contains(have, t.oid) {
-			add = append(add, t)
-		}
-	}
-	for _, oid := range have {
-		if slices.ContainsFunc(tables, func(t *table) bool { return t.oid == oid }) {
-			continue
-		}
-		t, err := tableByOID(ctx, q, oid)
-		if err != nil {
-			return nil, err
-		}
-		if t != nil {
-			drop = append(drop, t)
-		}
-	}
-	var sql []string
-	if len(add) > 0 {
-		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quote(name), tableList(add)))
-	}
-	if len(drop) > 0 {
-		sql = append(sql, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", quote(name), tableList(drop)))
-	}
-	return sql, nil
-}
-
-// apply runs the statements in one transaction, so that no table is in no publication in between.
-func (s *Source) apply(ctx context.Context, pool *pgxpool.Pool, statements []string) error {
+// apply runs the statements in one transaction, so that no table is in no publication in between. What is printed where the
+// right is missing leaves out the comments: a publication that others made is theirs.
+func (s *Source) apply(ctx context.Context, pool *pgxpool.Pool, statements []string, comments ...string) error {
 	if len(statements) == 0 {
 		return nil
 	}
 	sql := strings.Join(statements, ";\n") + ";"
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		for _, st := range statements {
+		for _, st := range slices.Concat(statements, comments) {
 			if _, err := tx.Exec(ctx, st); err != nil {
 				return err
 			}
@@ -298,7 +310,7 @@ func (s *Source) apply(ctx context.Context, pool *pgxpool.Pool, statements []str
 		return nil
 	})
 	if code(err) == noPrivilege {
-		return &capture.SetupError{Reason: fmt.Sprintf("user %s may not make publication %s", s.pool.ConnConfig.User, s.cfg.Publication),
+		return &capture.SetupError{Reason: fmt.Sprintf("user %s may not make or change publication %s", s.pool.ConnConfig.User, s.cfg.Publication),
 			Fix: "run this as the tables' owner or a superuser:\n" + sql, Err: err}
 	}
 	if err != nil {

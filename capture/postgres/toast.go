@@ -191,8 +191,8 @@ func rereadSQL(batch []incomplete) (string, []any) {
 		names = append(names, rel.columns[i].selected())
 	}
 	return fmt.Sprintf(`SELECT p.s, r.j FROM (SELECT pg_catalog.pg_current_snapshot()::text AS s) p LEFT JOIN LATERAL (
-	SELECT row_to_json(t)::text AS j FROM (SELECT DISTINCT %s FROM unnest(%s) AS k(%s)) k
-	CROSS JOIN LATERAL (SELECT %s FROM %s s WHERE %s) t) r ON true`, strings.Join(aliases, ", "), strings.Join(arrays, ", "), strings.Join(aliases, ", "),
+	SELECT pg_catalog.row_to_json(__row)::text AS j FROM (SELECT DISTINCT %s FROM unnest(%s) AS k(%s)) k
+	CROSS JOIN LATERAL (SELECT %s FROM %s s WHERE %s) __row) r ON true`, strings.Join(aliases, ", "), strings.Join(arrays, ", "), strings.Join(aliases, ", "),
 		strings.Join(names, ", "), rel.from, strings.Join(conditions, " AND ")), args
 }
 
