@@ -120,14 +120,14 @@ func transaction(ctx context.Context, c *pgx.Conn, r *rand.Rand) (int64, error) 
 	case k < 72: // leaves TOASTed notes unchanged
 		exec(`update customers set balance = balance + $2::bigint / 1000.0, updated_at = localtimestamp, vip = not vip where id = $1`, old, r.Int64N(1000))
 	case k < 77:
-		exec(`update customers set notes = repeat(md5($2::text), 100 + $2::int % 50), profile = jsonb_set(coalesce(profile, '{}'), '{n}', to_jsonb($2::int)) where id = $1`, old, r.IntN(1000))
+		exec(`update customers set notes = repeat(md5($2::int::text), 100 + $2::int % 50), profile = jsonb_set(coalesce(profile, '{}'), '{n}', to_jsonb($2::int)) where id = $1`, old, r.IntN(1000))
 	case k < 82: // another primary key
 		exec(`update orders set id = nextval('order_ids') where id = (select id from orders where id >= $1 order by id limit 1)`, old+r.Int64N(10))
 	case k < 88:
 		exec(`delete from order_items where order_id = $1`, old)
 		exec(`delete from orders where id = $1`, old)
 	case k < 92:
-		exec(`insert into customers (id, email, name, tags, born) values (nextval('customer_ids'), $1, $1, array[$1, null], '1969-07-20')`, words(r))
+		exec(`insert into customers (id, email, name, tags, born) values (nextval('customer_ids'), $1::text, $1::text, array[$1::text, null], '1969-07-20')`, words(r))
 	case k < 94:
 		exec(`delete from customers where id = $1`, old)
 	case k < 97: // many rows at once
