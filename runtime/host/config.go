@@ -54,7 +54,7 @@ func (c *Config) fill() error {
 		if c.Conn == nil || c.Registry == nil {
 			errs = append(errs, errors.New("a connection and a registry are needed"))
 		} else {
-			c.World = newJetStream(c.Conn, c.Registry)
+			c.World = JetStream(c.Conn, c.Registry)
 		}
 	}
 	if c.NewHandler == nil {

@@ -224,7 +224,7 @@ func deploy(t *testing.T, name string, change func(*registry.FunctionRecord)) {
 }
 
 func spec(name, from, more string) string {
-	return fmt.Sprintf("kind: function\nname: %s\nfrom: %s\nto: {elasticsearch: {url: \"http://127.0.0.1:1\"}}\n%s", name, from, more)
+	return fmt.Sprintf("kind: function\nname: %s\nfrom: %s\nto: {elasticsearch: {url: \"http://127.0.0.1:1\", index: \"{schema}_{table}\"}}\n%s", name, from, more)
 }
 
 func newFunction(t *testing.T, f *feeder, from, more string) string {

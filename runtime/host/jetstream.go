@@ -28,7 +28,8 @@ type world struct {
 	buckets map[string]Bucket
 }
 
-func newJetStream(c *stream.Conn, r *registry.Registry) *world {
+// JetStream is the real world.
+func JetStream(c *stream.Conn, r *registry.Registry) World {
 	return &world{c, map[string]Bucket{
 		registry.BucketCaptures:  r.Captures,
 		registry.BucketSchemas:   r.Schemas,
