@@ -157,6 +157,9 @@ func (o *oracle) fill(tb *table) {
 	o.exec(fmt.Sprintf(`INSERT INTO %s (id, v) VALUES %s`, tb.name, strings.Join(insert, ", ")))
 	if tb.query != "" {
 		o.exec(fmt.Sprintf(`INSERT INTO %s (id, v) SELECT row_number() OVER (), q.* FROM (%s) q`, tb.name, tb.query))
+		if rows := o.texts(`SELECT FROM ` + tb.name + ` WHERE v IS NOT NULL`); len(rows) == 0 {
+			o.t.Errorf("no value of type %s: %s", tb.typ, tb.query)
+		}
 	}
 	if !tb.array {
 		return

@@ -6,7 +6,8 @@ import "bytes"
 // have minutes.
 
 func (t *Type) appendDate(dst, text []byte) ([]byte, error) {
-	if !isInfinity(text) && isoDate(text) < 0 {
+	date, _ := bytes.CutSuffix(text, []byte(" BC"))
+	if !isInfinity(text) && isoDate(date) != len(date) {
 		return dst, t.malformed(0, "want an ISO date: set DateStyle")
 	}
 	return quote(dst, text), nil
@@ -17,26 +18,20 @@ func (t *Type) appendTimestamp(dst, text []byte) ([]byte, error) {
 		return quote(dst, text), nil
 	}
 	day := isoDate(text)
-	if day < 0 || day >= len(text) || text[day] != ' ' {
+	if day < 0 || day == len(text) || text[day] != ' ' {
 		return dst, t.malformed(max(day, 0), "want an ISO timestamp: set DateStyle")
 	}
 	clock, era := bytes.CutSuffix(text[day+1:], []byte(" BC"))
-	if len(clock) < len("00:00:00") || bytes.IndexByte(clock, ' ') >= 0 {
-		return dst, t.malformed(day, "want a time of day")
+	sign := bytes.IndexAny(clock, "+-")
+	if !isClock(clock) || (sign >= 0) != (t.kind == asTimestamptz) {
+		return dst, t.malformed(day+1, "want a time of day, with an offset if the type has one")
 	}
-	start := len(dst)
 	dst = append(dst, '"')
 	dst = append(dst, text[:day]...)
 	dst = append(dst, 'T')
 	dst = append(dst, clock...)
-	if t.kind == asTimestamptz {
-		sign := bytes.LastIndexAny(clock, "+-")
-		if sign < 0 {
-			return dst[:start], t.malformed(len(text), "want an offset")
-		}
-		if bytes.IndexByte(clock[sign:], ':') < 0 {
-			dst = append(dst, ":00"...)
-		}
+	if sign >= 0 && bytes.IndexByte(clock[sign:], ':') < 0 {
+		dst = append(dst, ":00"...)
 	}
 	if era {
 		dst = append(dst, " BC"...)
@@ -51,15 +46,43 @@ func isInfinity(text []byte) bool {
 // isoDate gives the length of the ISO date that text begins with, or -1. Years have four digits or more.
 func isoDate(text []byte) int {
 	year := 0
-	for year < len(text) && '0' <= text[year] && text[year] <= '9' {
+	for year < len(text) && isDigit(text[year]) {
 		year++
 	}
-	day := year + len("-01-01")
-	if year < 4 || day > len(text) || text[year] != '-' || text[year+3] != '-' {
+	if year < 4 || !matches(text[year:], "-00-00") {
 		return -1
 	}
-	return day
+	return year + len("-00-00")
 }
+
+// isClock says whether text is 00:00:00 with nothing but a fraction and an offset after it.
+func isClock(text []byte) bool {
+	const shortest = "00:00:00"
+	if !matches(text, shortest) {
+		return false
+	}
+	for _, c := range text[len(shortest):] {
+		if !isDigit(c) && c != '.' && c != '+' && c != '-' && c != ':' {
+			return false
+		}
+	}
+	return true
+}
+
+// matches says whether text begins as the pattern, in which 0 stands for any digit.
+func matches(text []byte, pattern string) bool {
+	if len(text) < len(pattern) {
+		return false
+	}
+	for i := range len(pattern) {
+		if c := text[i]; pattern[i] == '0' && !isDigit(c) || pattern[i] != '0' && c != pattern[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // quote is for texts that need no escapes.
 func quote(dst, text []byte) []byte {

@@ -128,7 +128,7 @@ func isNumber(text []byte) bool {
 	if len(text) > 1 && text[0] == '-' {
 		text = text[1:]
 	}
-	return len(text) > 0 && '0' <= text[0] && text[0] <= '9'
+	return len(text) > 0 && isDigit(text[0])
 }
 
 // appendLine appends JSON with its line breaks as blanks. Inside of JSON strings they are always escaped.
