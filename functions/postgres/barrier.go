@@ -39,7 +39,7 @@ func (s *Sink) Begin(ctx context.Context, c sink.Claim, schema *event.Schema, at
 		return moveCheckpoint(ctx, tx, id, s.function, at)
 	})
 	if err != nil {
-		return s.explain(fmt.Errorf("begin a backfill in partition %d: %w", c.Partition, err), ident{})
+		return s.failed(ctx, fmt.Errorf("begin a backfill in partition %d: %w", c.Partition, err), pl.target)
 	}
 	s.reached(id, at.Version)
 	return s.reloadBackfills(ctx, id)
@@ -87,7 +87,7 @@ func (s *Sink) Truncate(ctx context.Context, t sink.Barrier) (sink.Outcome, erro
 		return err
 	})
 	if err != nil {
-		return sink.Wait, s.explain(fmt.Errorf("truncate %s: %w", pl.target, err), pl.target)
+		return sink.Wait, s.failed(ctx, fmt.Errorf("truncate %s: %w", pl.target, err), pl.target)
 	}
 	if outcome == sink.Passed {
 		s.reached(id, t.At[t.Partition].Version)
@@ -95,6 +95,18 @@ func (s *Sink) Truncate(ctx context.Context, t sink.Barrier) (sink.Outcome, erro
 	}
 	s.reached(id, t.At[t.Partition].Version-1)
 	return outcome, nil
+}
+
+// failed classifies an error; what is not there any more is looked up again at the next try.
+func (s *Sink) failed(ctx context.Context, err error, target ident) error {
+	if classOf(err) != structure || sink.IsHalt(err) {
+		return s.explain(err, target)
+	}
+	if s.gone(ctx) {
+		return fmt.Errorf("%w: the target knows no checkpoints: %w", sink.ErrBehind, err)
+	}
+	s.forget()
+	return err
 }
 
 type barrier struct {

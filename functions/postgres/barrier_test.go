@@ -90,6 +90,20 @@ func testTruncate(t *testing.T, w *world) {
 	if _, err := s.Truncate(t.Context(), barrier(p[0], sc, 60, 61, 62)); !errors.Is(err, sink.ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
 	}
+	// The table, and then the target's memory, is gone.
+	f := &flow{generation: 2, at: point(40)}
+	w.exec("DROP TABLE items")
+	if _, err := s.Truncate(t.Context(), barrier(f, sc, 60)); err == nil || sink.IsHalt(err) {
+		t.Errorf("got %v, want a plain error", err)
+	}
+	w.truncate(s, f, barrier(f, sc, 60), sink.Passed)
+	w.exec("DROP SCHEMA runnel CASCADE")
+	if _, err := s.Truncate(t.Context(), barrier(f, sc, 70)); !errors.Is(err, sink.ErrBehind) {
+		t.Errorf("got %v, want ErrBehind", err)
+	}
+	if err := s.Begin(t.Context(), f.claim(), sc, point(70)); !errors.Is(err, sink.ErrBehind) {
+		t.Errorf("got %v, want ErrBehind", err)
+	}
 }
 
 func testTruncateReferenced(t *testing.T, w *world) {
@@ -126,7 +140,9 @@ func testBackfill(t *testing.T, w *world) {
 	s := w.sink(postgres.Config{})
 	// A key with a type whose text depends on the session, and one column beside it.
 	sc := schema("items", event.Column{Name: "at", Type: "timestamp with time zone", Key: 2}, event.Column{Name: "id", Type: "bigint", Key: 1}, nullable("name", "text"))
-	row := func(id, name string) string { return `{"at":"2024-01-01T00:00:00+00:00","id":` + id + `,"name":"` + name + `"}` }
+	row := func(id, name string) string {
+		return `{"at":"2024-01-01T00:00:00+00:00","id":` + id + `,"name":"` + name + `"}`
+	}
 	p := w.partitions(s, 1, 2)
 	for i, ids := range [][]string{{"1", "3", "5"}, {"2", "4"}} {
 		for _, id := range ids {

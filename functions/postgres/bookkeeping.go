@@ -112,8 +112,8 @@ func (s *Sink) Claim(ctx context.Context, c sink.Claim) (sink.Point, error) {
 		return s.loadBackfills(ctx, tx, c.Partition, p)
 	})
 	if err != nil {
-		if codeOf(err) == undefinedTable {
-			s.unready()
+		if classOf(err) == structure && s.gone(ctx) {
+			return sink.Point{}, fmt.Errorf("claim partition %d: %w", c.Partition, err)
 		}
 		return sink.Point{}, s.explain(fmt.Errorf("claim partition %d: %w", c.Partition, err), ident{})
 	}
@@ -128,22 +128,22 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	var at sink.Point
 	var closed bool
 	// Two generations that start at the same time decide one after the other which of them is the newer one.
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('runnel claim ' || $1, 0))", c.Function); err != nil {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('runnel claim ' || $1, 0))", s.function); err != nil {
 		return at, err
 	}
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM runnel.checkpoints WHERE function = $1 AND generation > $2)",
-		c.Function, c.Generation).Scan(&closed); err != nil {
+		s.function, c.Generation).Scan(&closed); err != nil {
 		return at, err
 	}
 	if closed {
 		return at, sink.ErrClosed
 	}
 	if _, err := tx.Exec(ctx, "UPDATE runnel.checkpoints SET closed = true WHERE function = $1 AND generation < $2 AND NOT closed",
-		c.Function, c.Generation); err != nil {
+		s.function, c.Generation); err != nil {
 		return at, err
 	}
 	err := tx.QueryRow(ctx, "SELECT version, sequence, closed FROM runnel.checkpoints WHERE function = $1 AND generation = $2 AND partition = $3 FOR UPDATE",
-		c.Function, c.Generation, c.Partition).Scan(&at.Version, &at.Sequence, &closed)
+		s.function, c.Generation, c.Partition).Scan(&at.Version, &at.Sequence, &closed)
 	if err == nil && closed {
 		err = sink.ErrClosed
 	}
@@ -153,7 +153,7 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	at = c.Start
 	var old sink.Point
 	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3 ORDER BY generation DESC LIMIT 1",
-		c.Function, c.Generation, c.Partition).Scan(&old.Version, &old.Sequence)
+		s.function, c.Generation, c.Partition).Scan(&old.Version, &old.Sequence)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
@@ -164,14 +164,21 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 		at = old
 	}
 	_, err = tx.Exec(ctx, "INSERT INTO runnel.checkpoints (function, generation, partition, version, sequence) VALUES ($1, $2, $3, $4, $5)",
-		c.Function, c.Generation, c.Partition, at.Version, at.Sequence)
+		s.function, c.Generation, c.Partition, at.Version, at.Sequence)
 	return at, err
 }
 
-func (s *Sink) unready() {
+// gone says whether our tables are missing: the target was restored to a time before they were made. The next Claim makes
+// them again.
+func (s *Sink) gone(ctx context.Context) bool {
+	missing, err := s.missingTables(ctx, s.pool)
+	if err != nil || len(missing) == 0 {
+		return false
+	}
 	s.mu.Lock()
 	s.ready = false
 	s.mu.Unlock()
+	return true
 }
 
 // checkpoint locks the row. A missing one means that the target was restored to a time before it was made.

@@ -20,18 +20,23 @@ const (
 	wrong                  // the specification or the target is wrong
 )
 
-// Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html that are named here.
+// Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html.
 const (
-	divisionByZero         = "22012"
-	undefinedTable         = "42P01"
-	invalidSchema          = "3F000"
-	featureNotSupported    = "0A000"
-	objectNotInState       = "55000"
-	programLimit           = "54000"
-	insufficientPrivilege  = "42501"
-	invalidCatalog         = "3D000"
-	cardinalityViolation   = "21000"
-	duplicateObjectInstead = "42P07"
+	divisionByZero        = "22012"
+	cardinalityViolation  = "21000" // two rows of a statement for one row of the table
+	programLimit          = "54000" // a value is too large for an index
+	insufficientPrivilege = "42501"
+	invalidCatalog        = "3D000"
+	featureNotSupported   = "0A000"
+	undefinedTable        = "42P01"
+	invalidSchema         = "3F000"
+	undefinedColumn       = "42703"
+	noUniqueIndex         = "42P10"
+	datatypeMismatch      = "42804"
+	generatedAlways       = "428C9"
+	duplicateTable        = "42P07"
+	duplicateColumn       = "42701"
+	duplicateSchema       = "42P06"
 )
 
 func codeOf(err error) string {
@@ -54,7 +59,8 @@ func classOf(err error) class {
 		return data
 	case insufficientPrivilege:
 		return denied
-	case undefinedTable, invalidSchema, "42703", "42P10", "42804", "428C9", featureNotSupported, duplicateObjectInstead, "42701", "42P06":
+	case undefinedTable, undefinedColumn, invalidSchema, noUniqueIndex, datatypeMismatch, generatedAlways, featureNotSupported,
+		duplicateTable, duplicateColumn, duplicateSchema: // the last three: somebody else was quicker
 		return structure
 	case invalidCatalog:
 		return wrong
@@ -97,5 +103,5 @@ func (s *Sink) grant(t ident) string {
 }
 
 func (s *Sink) grantRunnel() string {
-	return fmt.Sprintf("as a superuser or the database's owner run: CREATE SCHEMA IF NOT EXISTS runnel; ALTER SCHEMA runnel OWNER TO %s;", quote(s.role))
+	return fmt.Sprintf("as a superuser or the database's owner run: CREATE SCHEMA IF NOT EXISTS runnel; GRANT USAGE, CREATE ON SCHEMA runnel TO %[1]s; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA runnel TO %[1]s;", quote(s.role))
 }

@@ -68,7 +68,7 @@ func testPermissions(t *testing.T, w *world) {
 			t.Errorf("got %v, want a halt with %s", err, want)
 		}
 	}
-	own := `CREATE SCHEMA IF NOT EXISTS runnel; ALTER SCHEMA runnel OWNER TO "` + role + `";`
+	own := strings.ReplaceAll(`CREATE SCHEMA IF NOT EXISTS runnel; GRANT USAGE, CREATE ON SCHEMA runnel TO ROLE; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA runnel TO ROLE;`, "ROLE", `"`+role+`"`)
 	grant := `GRANT USAGE ON SCHEMA "public" TO "` + role + `"; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON "public"."items" TO "` + role + `";`
 	_, err := s.Claim(t.Context(), f.claim())
 	halted(err, own)

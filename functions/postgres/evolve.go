@@ -14,8 +14,9 @@ import (
 
 // plan finds how a version of a table is written. The first time it creates or alters the target.
 func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
+	id := structured{schema.Source, schema.Fingerprint()}
 	s.mu.RLock()
-	p := s.plans[schema.Fingerprint()]
+	p := s.plans[id]
 	s.mu.RUnlock()
 	if p != nil {
 		return p, nil
@@ -38,7 +39,7 @@ func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
 	p = newPlan(schema, target, t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.plans[schema.Fingerprint()] = p
+	s.plans[id] = p
 	return p, nil
 }
 
@@ -76,7 +77,7 @@ func (s *Sink) ensure(ctx context.Context, tx pgx.Tx, schema *event.Schema, targ
 	}
 	for _, ddl := range c.ddl {
 		if _, err := tx.Exec(ctx, ddl); err != nil {
-			return nil, s.refusedDDL(err, ddl)
+			return nil, s.refusedDDL(err, ddl, target)
 		}
 		s.log.Info("changed the target", "table", target.String(), "statement", ddl)
 	}
@@ -96,7 +97,7 @@ func (s *Sink) ensure(ctx context.Context, tx pgx.Tx, schema *event.Schema, targ
 }
 
 // refusedDDL prints what we may not do, so that somebody else can.
-func (s *Sink) refusedDDL(err error, ddl string) error {
+func (s *Sink) refusedDDL(err error, ddl string, target ident) error {
 	switch classOf(err) {
 	case transient:
 		return err
@@ -104,7 +105,7 @@ func (s *Sink) refusedDDL(err error, ddl string) error {
 		if schema, ok := strings.CutPrefix(ddl, "CREATE SCHEMA "); ok {
 			return sink.Halt(fmt.Errorf("role %s may not create a schema: %w; as the database's owner run: CREATE SCHEMA %s AUTHORIZATION %s;", s.role, err, strings.TrimSuffix(schema, ";"), quote(s.role)))
 		}
-		return sink.Halt(fmt.Errorf("role %s may not change the target: %w; as the table's or schema's owner run: %s", s.role, err, ddl))
+		return sink.Halt(fmt.Errorf("role %s may not change the target: %w; as the owner of its schema or table run: %s %s", s.role, err, ddl, s.grant(target)))
 	}
 	return sink.Halt(fmt.Errorf("the target refuses a change of its structure: %w; adapt and run: %s", err, ddl))
 }

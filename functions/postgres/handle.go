@@ -66,9 +66,8 @@ func (s *Sink) span(ctx context.Context, b *sink.Batch, i int) error {
 			return nil
 		}
 		if classOf(err) == structure && !again {
-			if w.at == (ident{}) && (codeOf(err) == undefinedTable || codeOf(err) == invalidSchema) {
-				s.unready() // of the schema runnel: the target was restored to a time before it was made
-				return fmt.Errorf("%w: %w", sink.ErrBehind, err)
+			if s.gone(ctx) {
+				return fmt.Errorf("%w: the target knows no checkpoints: %w", sink.ErrBehind, err)
 			}
 			s.forget()
 			continue

@@ -144,7 +144,14 @@ func testKeyless(t *testing.T, w *world) {
 	w.handle(s, b)
 	w.handle(s, b)
 	w.want("SELECT * FROM log", "a", "a", "b")
-	err := s.Handle(t.Context(), f.add(event.Delete, sc, `{"line":"a"}`).batch())
+	f.add(event.Create, sc, ``).add(event.Create, sc, `{"line":"c"}`)
+	err := s.Handle(t.Context(), f.batch())
+	var be *sink.BatchError
+	if !errors.As(err, &be) || be.Failed[0].Event != 0 || !sink.IsPermanent(err) {
+		t.Errorf("an event without a row: got %v, want it refused", err)
+	}
+	f.at = b.Spans[0].To
+	err = s.Handle(t.Context(), f.add(event.Delete, sc, `{"line":"a"}`).batch())
 	if !sink.IsHalt(err) || !strings.Contains(err.Error(), "primary key") {
 		t.Errorf("got %v, want a halt that asks for a primary key", err)
 	}

@@ -55,7 +55,7 @@ type Sink struct {
 	writers  sync.Pool // of *writer
 
 	mu         sync.RWMutex
-	plans      map[string]*plan // by fingerprint
+	plans      map[structured]*plan
 	sources    map[ident]source // who writes a target
 	partitions map[claimed]*partition
 	ready      bool // schema runnel is there
@@ -68,6 +68,9 @@ type source struct {
 }
 
 func (s source) String() string { return s.name + "." + s.table.String() }
+
+// structured is one version of a source's table.
+type structured struct{ source, fingerprint string }
 
 type claimed struct {
 	generation int64
@@ -115,7 +118,7 @@ func New(cfg Config) (*Sink, error) {
 	return &Sink{
 		function: cfg.Function, role: c.User, names: names, log: log, pool: pool,
 		writers: sync.Pool{New: func() any { return newWriter() }},
-		plans:   map[string]*plan{}, sources: map[ident]source{}, partitions: map[claimed]*partition{},
+		plans:   map[structured]*plan{}, sources: map[ident]source{}, partitions: map[claimed]*partition{},
 	}, nil
 }
 

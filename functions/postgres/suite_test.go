@@ -49,10 +49,10 @@ func TestPostgreSQL(t *testing.T) {
 
 // world is a database with a sink's function.
 type world struct {
-	t    testing.TB
-	url  string
-	srv  *servers.Server
-	db   *pgxpool.Pool
+	t   testing.TB
+	url string
+	srv *servers.Server
+	db  *pgxpool.Pool
 }
 
 var databases atomic.Int64
@@ -83,7 +83,9 @@ func newWorld(t testing.TB, srv *servers.Server) *world {
 }
 
 // as is the database's URL for another role.
-func (w *world) as(userinfo string) string { return strings.Replace(w.url, "postgres@", userinfo+"@", 1) }
+func (w *world) as(userinfo string) string {
+	return strings.Replace(w.url, "postgres@", userinfo+"@", 1)
+}
 
 func (w *world) name() string { return w.db.Config().ConnConfig.Database }
 

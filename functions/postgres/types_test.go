@@ -32,7 +32,7 @@ var values = []struct{ typ, a, b string }{
 	{"int4range", "'[1,5)'", "'empty'"}, {"int8range", "'[1,)'", "'(,)'"}, {"numrange", "'(1.5,2.50]'", "'empty'"}, {"tsrange", "'[2024-01-01,2024-01-02)'", "'empty'"}, {"tstzrange", "'[2024-01-01,)'", "'empty'"}, {"daterange", "'[2024-01-01,2024-01-05)'", "'empty'"},
 	{"int4multirange", "'{[1,2),[5,7)}'", "'{}'"}, {"datemultirange", "'{[2024-01-01,2024-01-05)}'", "'{}'"}, {"tsvector", "to_tsvector('simple', 'the fat cat')", "''"}, {"tsquery", "'a & !b'", "''"},
 	{"oid", "4294967295", "0"}, {"xid", "'1'", "'0'"}, {"xid8", "'18446744073709551615'", "'0'"}, {"cid", "'1'", "'0'"}, {"tid", "'(1,2)'", "'(0,0)'"}, {"pg_lsn", "'16/B374D848'", "'0/0'"}, {"pg_snapshot", "'10:20:10,14'", "'1:1:'"},
-	{"regtype", "'integer'", "'text'"}, {"regclass", "'pg_class'", "'pg_type'"}, 	{"integer[]", "'{1,NULL,3}'", "'{}'"}, {"text[]", `'{"a,b","\"","",NULL}'`, "'{}'"}, {"numeric(12,2)[]", "'{{1.5,2},{3,4}}'", "'{}'"}, {"timestamp with time zone[]", "'{2024-01-01}'", "'{}'"}, {"jsonb[]", `'{"{\"a\": 1}","[2]"}'`, "'{}'"}, {"bytea[]", `'{"\\x00"}'`, "'{}'"},
+	{"regtype", "'integer'", "'text'"}, {"regclass", "'pg_class'", "'pg_type'"}, {"integer[]", "'{1,NULL,3}'", "'{}'"}, {"text[]", `'{"a,b","\"","",NULL}'`, "'{}'"}, {"numeric(12,2)[]", "'{{1.5,2},{3,4}}'", "'{}'"}, {"timestamp with time zone[]", "'{2024-01-01}'", "'{}'"}, {"jsonb[]", `'{"{\"a\": 1}","[2]"}'`, "'{}'"}, {"bytea[]", `'{"\\x00"}'`, "'{}'"},
 	{"public.mood", "'sad'", "'happy'"}, {"public.mood[]", "'{sad,happy}'", "'{}'"}, {"public.positive", "7", "1"}, {"public.pair", `'(1,"a b")'`, "'(,)'"}, {"public.pair[]", `'{"(1,x)"}'`, "'{}'"}, {"public.span", "'[1.5,2]'", "'empty'"},
 }
 
@@ -46,7 +46,9 @@ func catalogSchema(w *world, table string, bases map[string]string) *event.Schem
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cols, err := pgx.CollectRows(r, func(r pgx.CollectableRow) (c event.Column, err error) { return c, r.Scan(&c.Name, &c.Type, &c.Nullable) })
+	cols, err := pgx.CollectRows(r, func(r pgx.CollectableRow) (c event.Column, err error) {
+		return c, r.Scan(&c.Name, &c.Type, &c.Nullable)
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -72,7 +74,6 @@ func makeWide(w *world) {
 		w.exec("INSERT INTO src.wide VALUES (" + strings.Join(row, ", ") + ")")
 	}
 }
-
 
 func copyWide(t *testing.T, from, to *world, bases map[string]string) {
 	from.exec("ALTER ROLE postgres IN DATABASE " + from.name() + " SET search_path = ''")

@@ -150,6 +150,9 @@ func (w *writer) add(i, g int32, e *event.Event) error {
 	default:
 		return sink.Halt(fmt.Errorf("table %s: unknown operation %q: upgrade this worker", e.Table, e.Op))
 	}
+	if it.kind != remove && e.After.IsNull() {
+		return fmt.Errorf("%s without a row", e.Op)
+	}
 	if len(pl.keys) == 0 {
 		if e.Op != event.Create && e.Op != event.Read {
 			return sink.Halt(fmt.Errorf("table %s has no key, so %s cannot be told apart from its equals: give it a primary key in the source", e.Table, e.Op))
