@@ -28,6 +28,9 @@ func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
 	if err := s.take(target, source{schema.Source, schema.Table}); err != nil {
 		return nil, err
 	}
+	// A change of the structure may take longer than a write may: it would be begun again and again. It is harmless where the
+	// caller has lost its partition meanwhile.
+	ctx = context.WithoutCancel(ctx)
 	var t *table
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		t, err = s.ensure(ctx, tx, schema, target)

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -38,12 +39,15 @@ type Config struct {
 	Log      *slog.Logger // default: nothing is logged
 }
 
-// Limits of a session: no statement of ours may wait or run for ever, and a frozen worker's locks go away.
+// Limits of a session: no statement of ours may wait or run for ever, a frozen worker's locks go away, and a target that
+// vanished from the network is noticed also where no deadline is set.
 const (
-	lockTimeout      = 10 * time.Second
+	lockTimeout      = 4 * time.Second
 	statementTimeout = 60 * time.Second // lifted where a table is altered, truncated or swept
-	connectTimeout   = 10 * time.Second
+	connectTimeout   = 5 * time.Second
 )
+
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // Sink writes to one database. Its methods may be called from several goroutines, one per partition.
 type Sink struct {
@@ -105,6 +109,7 @@ func New(cfg Config) (*Sink, error) {
 	c := pc.ConnConfig
 	c.StatementCacheCapacity = 1024
 	c.ConnectTimeout = connectTimeout
+	c.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
 	c.RuntimeParams["application_name"] = "runnel " + cfg.Function
 	pc.AfterConnect = prepareSession
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
