@@ -3,8 +3,6 @@ package pgjson_test
 import (
 	"flag"
 	"fmt"
-	"iter"
-	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -16,8 +14,6 @@ import (
 var update = flag.Bool("update", false, "write golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func mapKeys(m map[string]string) iter.Seq[string] { return maps.Keys(m) }
 
 // golden guards what every value looks like in the stream, for readers who know only the stream.
 func golden(t *testing.T, tables []table, rows map[string]string) {

@@ -159,17 +159,22 @@ var declared = []struct {
 	{"information_schema.cardinal_number", "integer", []string{"5"}},
 }
 
-// extensions are types of extensions, where the server has them; casts says that row_to_json would use their cast to json.
+// extensions are types of extensions, where the server has them, and types made of these. as is not empty where row_to_json
+// would use a cast to json: a type that reads the same text and has no cast.
 var extensions = []struct {
-	name, typ string
-	casts     bool
-	values    []string
+	name, setup string
+	typ, base   string
+	as          string
+	values      []string
 }{
-	{"citext", "public.citext", false, []string{"", "A b", `"q"`}},
-	{"ltree", "public.ltree", false, []string{"", "a.b.c"}},
-	{"cube", "public.cube", false, []string{"(1, 2),(3, 4)"}},
-	{"isn", "public.isbn", false, []string{"978-0-11-000533-1"}},
-	{"hstore", "public.hstore", true, []string{"", `a=>1, "b c"=>NULL, "q\"q"=>"x\\y"`}},
+	{"citext", ``, "public.citext", "text", "", []string{"", "A b", `"q"`}},
+	{"ltree", ``, "public.ltree", "text", "", []string{"", "a.b.c"}},
+	{"cube", ``, "public.cube", "text", "", []string{"(1, 2),(3, 4)"}},
+	{"isn", ``, "public.isbn", "text", "", []string{"978-0-11-000533-1"}},
+	{"hstore", ``, "public.hstore", "text", "text", []string{"", `a=>1, "b c"=>NULL, "q\"q"=>"x\\y"`}},
+	{"hstore", `CREATE DOMAIN app.labels AS public.hstore`, "app.labels", "text", "text", []string{"", "a=>1"}},
+	{"hstore", `CREATE TYPE app.labelled AS (h public.hstore, hs app.labels[], n int); CREATE TYPE app.labelled_text AS (h text, hs text[], n int)`,
+		"app.labelled", "composite", "app.labelled_text", []string{"(,,)", `(a=>1,"{a=>1,""b=>\\""x y\\""""}",2)`}},
 }
 
 const setup = `
