@@ -240,4 +240,3 @@ func increment(ctx context.Context, b *stream.Bucket, mark string) error {
 		}
 	}
 }
-

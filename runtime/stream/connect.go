@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,6 +47,7 @@ type Conn struct {
 	options      []nats.Option
 	sync         time.Duration
 	replicas     int
+	denied       atomic.Pointer[string]     // the last thing that the account may not do
 	wantReplicas int                        // what the operator asked for; 0 if nothing
 	inProcess    nats.InProcessConnProvider // the embedded server
 	trouble      func() error               // embedded: why the store takes nothing at the moment
@@ -105,6 +107,14 @@ func connect(ctx context.Context, c *Conn, name string) (*Conn, error) {
 		nats.FlusherTimeout(time.Minute),
 		nats.PingInterval(10*time.Second),
 		nats.MaxPingsOutstanding(2),
+		// Without a handler nats.go prints to the terminal. What is refused by permissions is never answered, so it is kept
+		// for those who wait; all else shows where it happens.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				text := err.Error()
+				c.denied.Store(&text)
+			}
+		}),
 	)
 	nc, err := c.dial(ctx,
 		nats.MaxReconnects(-1),
@@ -178,6 +188,14 @@ func (c *Conn) inspect(ctx context.Context) error {
 	default:
 		return fmt.Errorf("ask JetStream at %s: %w", redacted(c.urls), err)
 	}
+}
+
+// denial is what the account was denied since the connection was made, if anything.
+func (c *Conn) denial() error {
+	if text := c.denied.Load(); text != nil {
+		return fmt.Errorf("NATS refuses: %s; give the account this permission", *text)
+	}
+	return nil
 }
 
 // Horizon is the fsync horizon: what JetStream acknowledged longer ago than this survives a power loss. Twice the sync

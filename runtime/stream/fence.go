@@ -74,7 +74,7 @@ func (f *fence) publish(ctx context.Context, try int) error {
 	// A connection of its own: after a reconnect only the rest of the batch would arrive.
 	link, err := f.s.conn.openLink(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", nats.ErrDisconnected, err)
 	}
 	defer link.abort()
 	id := fmt.Sprintf("%s.%d", f.instance, try)
@@ -95,7 +95,7 @@ func (f *fence) publish(ctx context.Context, try int) error {
 			m.Reply = link.inbox
 		}
 		if err := link.nc.PublishMsg(m); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", nats.ErrDisconnected, err)
 		}
 	}
 	t := time.NewTimer(requestTimeout)

@@ -42,7 +42,7 @@ func (c *Conn) get(ctx context.Context, stream string, which selector) (*stored,
 	var answer struct {
 		Message *stored `json:"message"`
 	}
-	err := c.retry(ctx, func(ctx context.Context) error {
+	err := c.retryIn(ctx, readTimeout, readMost, func(ctx context.Context) error {
 		answer.Message = nil
 		return c.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, which, &answer)
 	})

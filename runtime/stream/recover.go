@@ -23,13 +23,14 @@ const (
 // keeper is what the chain's goroutine remembers between two events.
 type keeper struct {
 	*Chain
-	progress time.Time     // when something was stored last, or began to be in flight
+	moved    time.Time     // when something was stored last, or began to wait for that
+	progress time.Time     // the same, or when it was sent again
 	timeout  time.Duration // of acknowledgements
 	failures int           // recoveries since something was stored
 }
 
 func (c *Chain) run(ctx context.Context) {
-	k := &keeper{Chain: c, timeout: ackTimeout, progress: time.Now()}
+	k := &keeper{Chain: c, timeout: ackTimeout, progress: time.Now(), moved: time.Now()}
 	err := k.loop(ctx)
 	if ctx.Err() != nil && !errors.Is(err, ErrFenced) && !errors.Is(err, ErrRewound) {
 		err = ErrClosed
@@ -65,7 +66,7 @@ func (k *keeper) loop(ctx context.Context) error {
 		case <-l.closed:
 			trouble = k.lost(l)
 		case <-k.kick:
-			k.progress = time.Now()
+			k.progress, k.moved = time.Now(), time.Now()
 			timer.Reset(tick)
 		case <-timer.C:
 			busy, late := k.tick()
@@ -127,7 +128,7 @@ func (k *keeper) advance(sequence uint64) {
 	k.wired, k.asked = max(k.wired, sequence), max(k.asked, sequence)
 	k.broadcast()
 	k.mu.Unlock()
-	k.progress, k.timeout, k.failures = time.Now(), ackTimeout, 0
+	k.progress, k.moved, k.timeout, k.failures = time.Now(), time.Now(), ackTimeout, 0
 	k.stalled(nil)
 	if k.options.Stored != nil {
 		k.options.Stored(sequence)
@@ -189,7 +190,7 @@ func (k *keeper) reconnect(ctx context.Context, old *link, trouble error) (*link
 			return nil, ctx.Err()
 		}
 		k.failures++
-		if trouble != nil && time.Since(k.progress) > stallAfter {
+		if trouble != nil && (time.Since(k.moved) > stallAfter || k.s.conn.trouble() != nil) {
 			k.stalled(k.why(trouble))
 		}
 		if !first {
@@ -306,6 +307,9 @@ func (k *keeper) why(trouble error) error {
 	}
 	if outOfStorage(trouble) {
 		return fmt.Errorf("%w: %w", ErrDiskFull, trouble)
+	}
+	if denied := k.s.conn.denial(); denied != nil {
+		return denied
 	}
 	return trouble
 }

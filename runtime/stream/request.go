@@ -34,9 +34,13 @@ const (
 )
 
 const (
-	requestTimeout = 2 * time.Second
-	retryFirst     = 20 * time.Millisecond
-	retryMost      = 500 * time.Millisecond
+	requestTimeout = 5 * time.Second
+	// A server that does not lead a stream any more leaves a question unanswered, so reads ask again soon.
+	readTimeout = 250 * time.Millisecond
+	readMost    = 2 * time.Second
+
+	retryFirst = 20 * time.Millisecond
+	retryMost  = 500 * time.Millisecond
 )
 
 // apiError is JetStream's own error.
@@ -64,9 +68,14 @@ func transient(err error) bool {
 // retry repeats do while its error is transient, until ctx ends. Each try has a timeout of its own. Only for requests that
 // may be repeated.
 func (c *Conn) retry(ctx context.Context, do func(context.Context) error) error {
+	return c.retryIn(ctx, requestTimeout, requestTimeout, do)
+}
+
+// retryIn is retry with timeouts that grow.
+func (c *Conn) retryIn(ctx context.Context, timeout, most time.Duration, do func(context.Context) error) error {
 	wait := retryFirst
-	for {
-		one, cancel := context.WithTimeout(ctx, requestTimeout)
+	for ; ; timeout = min(2*timeout, most) {
+		one, cancel := context.WithTimeout(ctx, timeout)
 		err := do(one)
 		cancel()
 		if err == nil {
@@ -123,6 +132,8 @@ func (c *Conn) retryFor(ctx context.Context, most time.Duration, do func(context
 func (c *Conn) gaveUp(ctx context.Context, last error) error {
 	if t := c.trouble(); t != nil {
 		last = t
+	} else if d := c.denial(); d != nil {
+		last = d
 	}
 	if last == nil || errors.Is(last, ctx.Err()) {
 		return fmt.Errorf("JetStream does not answer: %w", ctx.Err())
@@ -186,7 +197,7 @@ type streamInfo struct {
 // streamInfo asks the leader; ErrNoStream.
 func (c *Conn) streamInfo(ctx context.Context, name string) (*streamInfo, error) {
 	var info streamInfo
-	err := c.retry(ctx, func(ctx context.Context) error {
+	err := c.retryIn(ctx, readTimeout, readMost, func(ctx context.Context) error {
 		info = streamInfo{}
 		return c.ask(ctx, "$JS.API.STREAM.INFO."+name, nil, &info)
 	})
