@@ -51,7 +51,7 @@ func parseHistory(b []byte) ([]fork, error) {
 }
 
 // Check implements capture.Log.
-func (l *Log) Check(_ context.Context, from, first event.Position, identity string) error {
+func (l *Log) Check(ctx context.Context, from, first event.Position, identity string) error {
 	s := l.source
 	if identity != "" && identity != l.info.Identity {
 		return s.gap("this is another server: its system identifier is %s, that of the one that was read is %s", l.info.Identity, identity)
@@ -59,18 +59,29 @@ func (l *Log) Check(_ context.Context, from, first event.Position, identity stri
 	if from.IsZero() {
 		return nil
 	}
-	if l.info.NewSlot && from.Compare(l.info.Confirmed) != 0 {
-		return s.gap("slot %s is gone, a new one begins at %s, and the stream ends at %s", l.info.Slot, pglogrepl.LSN(l.info.Confirmed.Commit), from.ID())
-	}
 	if err := l.checkTimeline(from); err != nil {
 		return err
 	}
-	// A change lies before its commit record, whose end is flushed; the end of a transaction may be the end of the log.
-	if from.Commit > l.info.Flushed.Commit || from.Change > 0 && from.Commit == l.info.Flushed.Commit {
-		return s.gap("the server's log ends at %s, before %s, which was published: it was restored to the past", pglogrepl.LSN(l.info.Flushed.Commit), from.ID())
+	var text string
+	if err := l.pool.QueryRow(ctx, `SELECT pg_catalog.pg_current_wal_flush_lsn()::text`).Scan(&text); err != nil {
+		return fmt.Errorf("read the end of the server's log: %w", err)
 	}
-	if l.info.Confirmed.Commit > from.Commit && l.info.Confirmed.Compare(first) != 0 {
-		return s.gap("slot %s has been moved on to %s, beyond the stream's end %s", l.info.Slot, pglogrepl.LSN(l.info.Confirmed.Commit), from.ID())
+	flushed, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return fmt.Errorf("read the end of the server's log: %w", err)
+	}
+	// A change lies before its commit record, whose end is flushed; the end of a transaction may be the end of the log.
+	if from.Commit > uint64(flushed) || from.Change > 0 && from.Commit == uint64(flushed) {
+		return s.gap("the server's log ends at %s, before %s, which was published: it was restored to the past", flushed, from.ID())
+	}
+	confirmed := max(pglogrepl.LSN(l.info.Confirmed.Commit), l.wire.position())
+	switch {
+	case uint64(confirmed) <= from.Commit:
+		return nil
+	case l.info.NewSlot:
+		return s.gap("slot %s is gone, a new one begins at %s, and the stream ends at %s", l.info.Slot, confirmed, from.ID())
+	case confirmed != pglogrepl.LSN(first.Commit):
+		return s.gap("slot %s has been moved on to %s, beyond the stream's end %s", l.info.Slot, confirmed, from.ID())
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -326,3 +327,11 @@ func (d *database) eventually(sql string, args ...any) {
 	}
 	d.t.Fatalf("never became true: %s", sql)
 }
+
+// ownServer is one that the test may stop.
+func ownServer(t *testing.T, major int, conf ...string) *servers.Server {
+	t.Helper()
+	return servers.Postgres(t, major, conf...)
+}
+
+const interrupt = syscall.SIGINT

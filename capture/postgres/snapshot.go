@@ -58,10 +58,10 @@ func (l *Log) snapshotRelation(ctx context.Context, q querier, p published) (*re
 		return nil, nil, err
 	}
 	columns = slices.DeleteFunc(columns, func(c column) bool {
-		if p.columns == nil {
-			return c.generated
+		if l.version < 18 && c.generated { // never sent, whatever pg_publication_tables says
+			return true
 		}
-		return !slices.Contains(p.columns, c.name)
+		return p.columns != nil && !slices.Contains(p.columns, c.name)
 	})
 	rel, err := l.describe(ctx, p.name, columns, t.key)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -79,14 +80,21 @@ func (w *wire) send(answer bool) error {
 	return w.err
 }
 
-// fail ends the connection from another goroutine: reading and sending give why.
+// fail ends the connection from another goroutine, also while nobody reads: reading and sending give why.
 func (w *wire) fail(why error) {
 	w.mu.Lock()
 	if w.err == nil {
 		w.err = why
 	}
 	w.mu.Unlock()
-	w.socket.SetDeadline(time.Unix(1, 0))
+	w.socket.Close()
+}
+
+// position is what is confirmed.
+func (w *wire) position() pglogrepl.LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.confirmed
 }
 
 // failure is why the connection ended, if it did.
@@ -99,13 +107,14 @@ func (w *wire) failure() error {
 const (
 	writeTimeout = 10 * time.Second
 	silence      = 15 * time.Second // the server answers every statusInterval
+	goodbye      = 2 * time.Second
 )
 
 var errSilent = errors.New("the server is silent")
 
 // fill waits until something was read. errSilent: nothing came for a long time.
 func (w *wire) fill(ctx context.Context) error {
-	// The order matters: a deadline that ctx or fail sets after this one stays.
+	// The order matters: a deadline that ctx sets after this one stays.
 	w.socket.SetReadDeadline(time.Now().Add(silence))
 	stop := context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -138,12 +147,17 @@ func serverError(body []byte) error {
 	return pgconn.ErrorResponseToPgError(&m)
 }
 
+// close says goodbye and waits a moment until the server, which then has given the slot back, closes the connection too.
 func (w *wire) close(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = net.ErrClosed
 	}
-	w.socket.SetDeadline(time.Now().Add(time.Second))
+	w.socket.SetDeadline(time.Now().Add(goodbye))
+	w.conn.Frontend().Send(&pgproto3.Terminate{})
+	if w.conn.Frontend().Flush() == nil {
+		io.Copy(io.Discard, w.socket)
+	}
 	w.conn.Close(ctx)
 }
