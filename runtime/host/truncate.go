@@ -79,9 +79,12 @@ func (l *lane) again(err error) error {
 // whether this t was lost with the stream's end, and the floor goes on.
 func (l *lane) barrier(ctx context.Context, m *event.Message, e *event.Event, to sink.Point) error {
 	for {
-		at, err := l.places(ctx, m, e, to)
+		at, never, err := l.places(ctx, m, e, to)
 		if err != nil {
 			return err
+		}
+		if never {
+			return l.pass(ctx, to)
 		}
 		var outcome sink.Outcome
 		b := sink.Barrier{Claim: l.claimed(), Schema: e.Schema, After: l.read, At: at, Cutoff: e.Cutoff}
@@ -132,13 +135,14 @@ func (l *lane) waiting(ctx context.Context, to sink.Point) error {
 	return l.move(ctx)
 }
 
-// places finds the t in all partitions. They are of one group, in the order of the partitions.
-func (l *lane) places(ctx context.Context, m *event.Message, e *event.Event, own sink.Point) ([]sink.Point, error) {
-	gone := sink.Point{Sequence: 1, Version: 1} // long passed
-	at := make([]sink.Point, l.g.source.Partitions())
-	end, err := l.g.source.End(ctx) // before the looking: what this shows and that does not is never to come
+// places finds the t in all partitions; a zero place is not there yet. They are of one group, in the order of the partitions.
+// never says that one is missing for good, so that the t is passed: retention took it, or its writer declared a gap there,
+// and a backfill follows.
+func (l *lane) places(ctx context.Context, m *event.Message, e *event.Event, own sink.Point) (at []sink.Point, never bool, err error) {
+	at = make([]sink.Point, l.g.source.Partitions())
+	end, err := l.g.source.End(ctx) // before the looking: what is behind the group here and not found then never comes
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	abandoned := end.Message != nil && end.Last > m.Sequence && !sameGroup(end.Message.Group, m.Group)
 	for p := range at {
@@ -154,18 +158,15 @@ func (l *lane) places(ctx context.Context, m *event.Message, e *event.Event, own
 			t, err = l.after(ctx, subject, m, e)
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		switch {
-		case t != nil:
+		if t != nil {
 			at[p] = sink.Point{Sequence: t.Sequence, Version: t.Writer.Version(t.Sequence, 1)}
-		case p < l.partition: // it was stored before ours: retention took it
-			at[p] = gone
-		case abandoned: // its writer declared a gap there: a backfill follows
-			at[p] = gone
+		} else if p < l.partition || abandoned {
+			return nil, true, nil
 		}
 	}
-	return at, nil
+	return at, false, nil
 }
 
 // after is the next message on the subject, if that is the t.
