@@ -25,7 +25,7 @@ within seconds when the first one dies. One that was overtaken exits with code 4
 
 Where changes are missing between stream and log (the slot is gone, the server was restored to the past), it stops and
 says so. --resnapshot goes on from where the log can be read, and loads all tables again.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: exactlyOne("the name of one source"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0], cmd.ErrOrStderr()) },
 	}
 	c.nats.add(cmd.Flags())

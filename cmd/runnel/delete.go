@@ -18,7 +18,7 @@ func newDelete() *cobra.Command {
 		Short: "Delete sources or functions; what they wrote stays",
 		Long: `Delete takes a function or a source away. A function's tables and indexes stay in the target. A source's slot,
 publication and stream stay too, so that deploying it again goes on without a gap; delete says how to remove them.`,
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+		Args: atLeastOne("names of sources or functions"),
 		RunE: func(cmd *cobra.Command, names []string) error { return t.each(cmd, names, deleteOne) },
 	}
 	t.add(cmd)

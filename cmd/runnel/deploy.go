@@ -24,7 +24,7 @@ func newDeploy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deploy FILES",
 		Short: "Create or change sources and functions; agents and workers follow without a restart",
-		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		Args:  atLeastOne("files with sources and functions"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()

@@ -31,7 +31,7 @@ func newDescribe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "All there is to know of a source or function",
-		Args:  usageArgs(cobra.ExactArgs(1)),
+		Args:  exactlyOne("the name of one source or function"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()

@@ -20,17 +20,43 @@ const (
 // usageError is a command line that makes no sense.
 type usageError struct{ err error }
 
-func (e usageError) Error() string { return e.err.Error() + "; see runnel --help" }
+func (e usageError) Error() string { return e.err.Error() + "; see --help" }
 func (e usageError) Unwrap() error { return e.err }
 
-// usageArgs marks what cobra says about arguments as an error of usage.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{err}
+// atLeastOne, exactlyOne and nothing check arguments; what names them.
+func atLeastOne(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usageError{fmt.Errorf("expected %s", what)}
 		}
 		return nil
 	}
+}
+
+func exactlyOne(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError{fmt.Errorf("expected %s, found %d arguments", what, len(args))}
+		}
+		return nil
+	}
+}
+
+func nothing(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		if cmd.HasSubCommands() {
+			return usageError{fmt.Errorf("unknown command %q%s", args[0], didYouMean(cmd, args[0]))}
+		}
+		return usageError{fmt.Errorf("expected no arguments, found %q", args[0])}
+	}
+	return nil
+}
+
+func didYouMean(cmd *cobra.Command, name string) string {
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		return fmt.Sprintf("; did you mean %q?", s[0])
+	}
+	return ""
 }
 
 // configurationError is something that the operator wrote and must change.

@@ -38,7 +38,7 @@ func newList() *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "Sources and functions: state, rate, lag, last error",
-		Args:    usageArgs(cobra.NoArgs),
+		Args:    nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()

@@ -71,14 +71,14 @@ Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong confi
 4 fenced: another agent has taken over the source.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          usageArgs(cobra.NoArgs),
+		Args:          nothing,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return flagsFromEnvironment(cmd)
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
 		newRun(), newCapture(), newWorker(),
 		newDeploy(), newList(), newDescribe(), newDelete(), newPause(), newResume(),

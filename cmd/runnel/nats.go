@@ -37,7 +37,7 @@ func (n *natsFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&n.config.CAFile, "nats-ca", "", "file with the certificates that the server's is checked against")
 	f.StringVar(&n.config.CertFile, "nats-cert", "", "file with the client's certificate")
 	f.StringVar(&n.config.KeyFile, "nats-key", "", "file with the client certificate's key")
-	f.DurationVar(&n.config.SyncInterval, "nats-sync-interval", 0, "the servers' sync_interval (default 2m, as theirs); what JetStream stored counts as durable after twice that")
+	f.DurationVar(&n.config.SyncInterval, "nats-sync-interval", 0, "the servers' sync_interval (default 2m, as theirs; 100ms for the embedded one); what JetStream stored counts as durable after twice that")
 	f.IntVar(&n.config.Replicas, "nats-replicas", 0, "copies of what is created (default 3 on a cluster, else 1)")
 }
 
@@ -48,6 +48,7 @@ type access struct {
 	URL      string `json:"url"`
 	User     string `json:"user"`
 	Password string `json:"password"`
+	Sync     string `json:"sync_interval"` // of its store
 }
 
 func (n *natsFlags) accessFile() string { return filepath.Join(n.data, "nats.json") }
@@ -105,6 +106,9 @@ func (n *natsFlags) connect(ctx context.Context) (*session, error) {
 			return nil, err
 		}
 		config.URL, config.User, config.Password, config.Replicas = a.URL, a.User, a.Password, 1
+		if config.SyncInterval, err = time.ParseDuration(a.Sync); err != nil {
+			return nil, fmt.Errorf("%s: sync_interval: %w; delete the file and start runnel run again", n.accessFile(), err)
+		}
 	}
 	conn, err := stream.Connect(ctx, config)
 	if err != nil {
@@ -131,6 +135,9 @@ const (
 	lastPort  = 4321
 )
 
+// embeddedSync is how often the embedded store reaches the disk: what is durable after 1.2 s moves the source's log.
+const embeddedSync = 100 * time.Millisecond
+
 // embed starts a JetStream in this process. listen is the address that the operator asked for, or "".
 func (n *natsFlags) embed(ctx context.Context, listen string, log *slog.Logger) (*session, access, error) {
 	if err := os.MkdirAll(n.data, 0o700); err != nil {
@@ -146,14 +153,17 @@ func (n *natsFlags) embed(ctx context.Context, listen string, log *slog.Logger) 
 	if listen == "" {
 		listen = freeAddress(firstPort, lastPort)
 	}
+	sync := n.config.SyncInterval
+	if sync == 0 {
+		sync = embeddedSync
+	}
 	server, err := stream.Start(stream.Embedded{
-		Dir: filepath.Join(n.data, "jetstream"), Listen: listen, User: a.User, Password: a.Password,
-		SyncInterval: n.config.SyncInterval, Log: log,
+		Dir: filepath.Join(n.data, "jetstream"), Listen: listen, User: a.User, Password: a.Password, SyncInterval: sync, Log: log,
 	})
 	if err != nil {
 		return nil, a, err
 	}
-	a.URL = server.ClientURL()
+	a.URL, a.Sync = server.ClientURL(), sync.String()
 	if err := n.writeAccess(a); err != nil {
 		server.Stop()
 		return nil, a, fmt.Errorf("write how to connect: %w", err)

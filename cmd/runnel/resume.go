@@ -11,7 +11,7 @@ func newResume() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume NAME...",
 		Short: "Let paused or halted sources and functions go on where they stopped",
-		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		Args:  atLeastOne("names of sources or functions"),
 		RunE:  func(cmd *cobra.Command, names []string) error { return t.each(cmd, names, setState(registry.Running)) },
 	}
 	t.add(cmd)

@@ -36,7 +36,7 @@ Other commands find a running one through its data folder:
 
   runnel list --data .runnel`,
 		Example: "  runnel run shop.yaml\n  runnel run sources.yaml functions.yaml --data /var/lib/runnel",
-		Args:    usageArgs(cobra.MinimumNArgs(1)),
+		Args:    atLeastOne("files with sources and functions"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args, cmd.ErrOrStderr()) },
 	}
 	r.nats.add(cmd.Flags())

@@ -38,7 +38,7 @@ changes nothing.`,
   runnel tail shop.public.orders        of source shop, where several are deployed
   runnel tail 'cdc.shop.>' --last 100   of everything, fences and markers included
   runnel tail public.orders --from-seq 1 --follow=false --json`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: exactlyOne("one table or subject"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("from-seq") && cmd.Flags().Changed("last") {
 				return usageError{errors.New("--from-seq and --last exclude each other")}

@@ -24,7 +24,7 @@ func newWorker() *cobra.Command {
 		Short: "Host functions",
 		Long: `Worker hosts the deployed functions, all of them or those that --functions names. The environment must hold the
 variables that their targets refer to.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return w.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	w.nats.add(cmd.Flags())
