@@ -65,7 +65,8 @@ func (b *Bucket) create(ctx context.Context, cfg BucketConfig) error {
 	}
 	err := b.conn.retry(ctx, create)
 	if codeOf(err) == codeNotClustered && b.conn.wantReplicas == 0 {
-		b.conn.replicas, want.Replicas = 1, 1
+		b.conn.replicas.Store(1)
+		want.Replicas = 1
 		err = b.conn.retry(ctx, create)
 	}
 	if errors.Is(err, jetstream.ErrBucketExists) {

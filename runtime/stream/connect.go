@@ -46,7 +46,7 @@ type Conn struct {
 	urls         string
 	options      []nats.Option
 	sync         time.Duration
-	replicas     int
+	replicas     atomic.Int32
 	denied       atomic.Pointer[string]     // the last thing that the account may not do
 	wantReplicas int                        // what the operator asked for; 0 if nothing
 	inProcess    nats.InProcessConnProvider // the embedded server
@@ -167,12 +167,13 @@ func (c *Conn) inspect(ctx context.Context) error {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
 	c.js = js
-	c.replicas = c.wantReplicas
-	if c.replicas == 0 {
-		c.replicas = 1
-		if c.NC.ConnectedClusterName() != "" {
-			c.replicas = 3
-		}
+	switch {
+	case c.wantReplicas != 0:
+		c.replicas.Store(int32(c.wantReplicas))
+	case c.NC.ConnectedClusterName() != "":
+		c.replicas.Store(3)
+	default:
+		c.replicas.Store(1)
 	}
 	err = c.retryFor(ctx, 15*time.Second, func(ctx context.Context) error {
 		_, err := js.AccountInfo(ctx)
@@ -203,7 +204,7 @@ func (c *Conn) denial() error {
 func (c *Conn) Horizon() time.Duration { return 2*c.sync + time.Second }
 
 // Replicas is the number of copies of what is created here.
-func (c *Conn) Replicas() int { return c.replicas }
+func (c *Conn) Replicas() int { return int(c.replicas.Load()) }
 
 // MaxMessage is the largest payload of a message: min(max_payload, 24 MB) less room for headers.
 func (c *Conn) MaxMessage() int { return int(min(c.NC.MaxPayload(), maxStored)) - headerRoom }

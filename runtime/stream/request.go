@@ -218,7 +218,8 @@ func (c *Conn) addStream(ctx context.Context, want jetstream.StreamConfig) (*str
 	err := c.retry(ctx, create)
 	if codeOf(err) == codeNotClustered && c.wantReplicas == 0 {
 		// The server has a cluster's name, but its JetStream stands alone.
-		c.replicas, want.Replicas = 1, 1
+		c.replicas.Store(1)
+		want.Replicas = 1
 		err = c.retry(ctx, create)
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
