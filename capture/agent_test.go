@@ -250,8 +250,6 @@ func (w *world) traffic(pause time.Duration) {
 			w.db.Commit(op{'k', users, i % 9}, op{'u', orders, i % 7})
 		case 7:
 			w.db.Commit(op{'u', users, 3}, op{'t', orders, 0}, op{'c', orders, i})
-		case 9:
-			w.db.Commit(op{'t', notes, 0}, op{'c', notes, 0})
 		default:
 			w.db.Commit(op{'u', users, i % 9}, op{'d', users, (i + 4) % 9}, op{'c', orders, i + 20}, op{'c', notes, 0})
 		}

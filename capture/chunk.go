@@ -22,7 +22,7 @@ type window struct {
 	table   event.Table
 	load    string
 	number  int      // of the chunk
-	before  []uint64 // transactions that were published when it opened: the chunk must see them
+	before  []uint64 // transactions that were published when it opened, and which no snapshot has shown yet
 	touched map[string]struct{}
 	bytes   int
 	schemas []string // fingerprints that the log went over to
@@ -63,20 +63,22 @@ func (w *writer) dropWindow(win *window, mark string) {
 	w.closeWindow(win)
 }
 
-// sees says whether the chunk shows every transaction that was published before it; a commit is in the log before it is
-// visible. What one snapshot shows every later one shows, so it need not be remembered for windows that open from now on.
-func (w *writer) sees(before []uint64, visible func(xid uint64) bool) bool {
-	all := true
+// sees says whether a snapshot shows every transaction that was published before the window opened; a commit is in the log
+// before it is visible. What one snapshot shows every later one shows: it need not be asked for again, nor be remembered for
+// windows that open from now on.
+func (w *writer) sees(win *window, visible func(xid uint64) bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, x := range before {
+	hidden := win.before[:0]
+	for _, x := range win.before {
 		if visible(x) {
 			delete(w.published, x)
 		} else {
-			all = false
+			hidden = append(hidden, x)
 		}
 	}
-	return all
+	win.before = hidden
+	return len(hidden) == 0
 }
 
 func (w *writer) touch(c *event.Change, key []byte) {

@@ -54,6 +54,7 @@ type database struct {
 	slots     int
 	exported  map[event.Table]map[int]int
 	late      time.Duration // a commit is invisible for up to this
+	slow      time.Duration // a chunk that was read is on its way for up to this
 	onConfirm func(event.Position)
 }
 
@@ -535,6 +536,12 @@ func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.C
 			return nil, err
 		}
 		c.Rows = append(c.Rows, capture.ChunkRow{Key: key, JSON: json})
+	}
+	if d.slow > 0 {
+		pause := time.Duration(d.random.Int64N(int64(d.slow)))
+		d.mu.Unlock()
+		time.Sleep(pause)
+		d.mu.Lock()
 	}
 	return c, nil
 }

@@ -169,8 +169,6 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 		case err == nil: // a TRUNCATE, another structure, or too many keys
 			j.rows = max(j.rows/2, min(smallest, j.w.a.cfg.ChunkRows))
 			wait = 0
-		case errors.Is(err, errInvisible):
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		default:
 			wait = min(max(2*wait, 100*time.Millisecond), slowest)
 			j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", t.String(),
@@ -182,16 +180,10 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 	}
 }
 
-// errInvisible: the chunk does not show what is published already.
-var errInvisible = errors.New("a published transaction is not visible yet")
-
 // read is one try: read the chunk, write its marker, and wait until the log has come to it.
 func (j *job) read(ctx context.Context, win *window) error {
 	mark := strconv.FormatUint(uint64(j.w.id.Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
-	c, err := j.snap.Chunk(ctx, ChunkRequest{Table: win.table, After: j.next.After, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes})
-	if err == nil && !j.w.sees(win.before, c.Visible) {
-		err = errInvisible
-	}
+	c, err := j.visible(ctx, win)
 	if err != nil {
 		j.w.dropWindow(win, mark)
 		return err
@@ -209,6 +201,30 @@ func (j *job) read(ctx context.Context, win *window) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// visible reads the chunk in a snapshot that shows what was published before the window opened. The window stays the same
+// however long that takes: with synchronous replication there is always a commit that is published and not visible yet.
+func (j *job) visible(ctx context.Context, win *window) (*Chunk, error) {
+	r := ChunkRequest{Table: win.table, After: j.next.After, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes}
+	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
+		c, err := j.snap.Chunk(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		all := j.w.sees(win, c.Visible)
+		switch {
+		case all && r.MaxRows == j.rows:
+			return c, nil
+		case all:
+			r.MaxRows = j.rows
+			continue
+		}
+		r.MaxRows = 1 // enough to look
+		if !sleep(ctx, wait) {
+			return nil, ctx.Err()
+		}
 	}
 }
 

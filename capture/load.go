@@ -156,13 +156,13 @@ func (w *writer) absent(ctx context.Context, load string, captured map[event.Tab
 
 // prune forgets the transactions that a snapshot taken now shows, also while nothing is loaded.
 func (w *writer) prune(ctx context.Context, snap Snapshotter, tables []TableInfo) {
+	var win window
 	w.mu.Lock()
-	before := make([]uint64, 0, len(w.published))
 	for x := range w.published {
-		before = append(before, x)
+		win.before = append(win.before, x)
 	}
 	w.mu.Unlock()
-	if len(before) == 0 {
+	if len(win.before) == 0 {
 		return
 	}
 	for _, t := range tables {
@@ -171,7 +171,7 @@ func (w *writer) prune(ctx context.Context, snap Snapshotter, tables []TableInfo
 		}
 		c, err := snap.Chunk(ctx, ChunkRequest{Table: t.Schema.Table, MaxRows: 1, MaxBytes: 1})
 		if err == nil {
-			w.sees(before, c.Visible)
+			w.sees(&win, c.Visible)
 			return
 		}
 		w.a.cfg.Log.Debug("no snapshot to forget transactions by", "table", t.Schema.Table.String(), "error", err)

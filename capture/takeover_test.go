@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -15,38 +13,6 @@ import (
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
-
-// TestDeaths kills one agent after the other at random calls.
-func TestDeaths(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(6) {
-		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, seed)
-			w.db.tables = append(w.db.tables, notes)
-			w.fill(15)
-			w.db.late = 3 * time.Millisecond
-			random := rand.New(rand.NewPCG(seed, 1))
-			traffic := make(chan struct{})
-			go func() {
-				defer close(traffic)
-				for range 4 {
-					w.traffic(time.Millisecond)
-				}
-			}()
-			for range 15 {
-				p := w.start(1+random.IntN(60), random.IntN(2) == 0)
-				<-p.done
-				w.db.Kill()
-			}
-			p := w.start(0, false)
-			<-traffic
-			w.until(p, "settled", w.settled)
-			w.end(p)
-			w.verify(w.first())
-		})
-	}
-}
 
 func TestStandby(t *testing.T) {
 	t.Parallel()
@@ -167,6 +133,7 @@ func TestResumedLoad(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	w.fill(200)
+	w.db.slow = 2 * time.Millisecond
 	var at capture.Loading
 	var mu sync.Mutex
 	p := w.start(0, false)

@@ -1,0 +1,88 @@
+package capture_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// hammer changes rows at random until stop is called, which waits for it.
+func (w *world) hammer(seed uint64, rows int) (stop func()) {
+	random := rand.New(rand.NewPCG(seed, 3))
+	end := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			case <-time.After(300 * time.Microsecond):
+			}
+			var ops []op
+			for range 1 + random.IntN(3) {
+				o := op{"cuuuudk"[random.IntN(7)], users, random.IntN(rows)}
+				if random.IntN(2) == 0 {
+					o.table = orders
+				}
+				ops = append(ops, o)
+			}
+			if i%50 == 20 {
+				ops = append(ops, op{'t', orders, 0}, op{'c', orders, 1}, op{'c', orders, 2})
+			}
+			if i%97 == 30 {
+				ops = append(ops, op{'t', notes, 0}, op{'c', notes, 0})
+			}
+			w.db.Commit(ops...)
+		}
+	})
+	return func() { close(end); running.Wait() }
+}
+
+// TestLoadBesideTraffic: chunks are read while their rows change, commits show late, and tables are truncated.
+func TestLoadBesideTraffic(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			w.fill(60)
+			w.db.late, w.db.slow = 15*time.Millisecond, 4*time.Millisecond
+			stop := w.hammer(seed, 60)
+			p := w.start(0, false)
+			w.until(p, "the load", func() bool { return w.record().Load.Done })
+			stop()
+			w.until(p, "settled", w.settled)
+			w.end(p)
+			w.verify(w.first())
+		})
+	}
+}
+
+// TestDeaths kills one agent after the other at random calls, under load.
+func TestDeaths(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			w.db.tables = append(w.db.tables, notes)
+			w.fill(40)
+			w.db.late, w.db.slow = 15*time.Millisecond, 3*time.Millisecond
+			random := rand.New(rand.NewPCG(seed, 1))
+			stop := w.hammer(seed, 50)
+			for range 15 {
+				p := w.start(1+random.IntN(90), random.IntN(2) == 0)
+				<-p.done
+				w.db.Kill()
+			}
+			p := w.start(0, false)
+			w.until(p, "the load", func() bool { return w.record().Load.Done })
+			stop()
+			w.until(p, "settled", w.settled)
+			w.end(p)
+			w.verify(w.first())
+		})
+	}
+}
