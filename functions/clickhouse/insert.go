@@ -27,7 +27,8 @@ type row struct {
 }
 
 // token names a batch by its bounds, so that ClickHouse recognises a repeated insert. Versions hold the writer's epoch: a
-// sequence that is used again after a loss is another batch.
+// sequence that is used again after a loss is another batch. Each insert of a batch adds to it: two structures of one table
+// would else pass for repetitions of each other.
 func token(b *functions.Batch) string {
 	t := fmt.Appendf(nil, "%s.%d", b.Function, b.Generation)
 	for i := range b.Spans {

@@ -90,6 +90,7 @@ func (s *Sink) Close() { _ = s.conn.Close() }
 // Handle writes a batch with one insert for each table structure in it.
 func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 	var order []*insert
+	bounds := token(&b)
 	by := map[*event.Schema]*insert{}
 	var failed []functions.Failure
 	for i := range b.Spans {
@@ -101,7 +102,7 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 				if err != nil {
 					return err
 				}
-				in = &insert{table: t, token: token(&b)}
+				in = &insert{table: t, token: fmt.Sprintf("%s.%s.%d", bounds, e.Schema.Fingerprint(), len(order))}
 				by[e.Schema], order = in, append(order, in)
 			}
 			if err := in.add(e, b.Spans[i].Partition, i, j); err != nil {

@@ -121,6 +121,14 @@ func TestSink(t *testing.T) {
 		}
 	})
 
+	t.Run("TwoStructuresInOneBatch", func(t *testing.T) {
+		x, y := items("twice"), items("twice")
+		must(t, s.Handle(ctx, batch(put(x, 1, `{"order_id":1,"line":"a"}`), put(y, 2, `{"order_id":2,"line":"b"}`))))
+		if got := g.query("select count() from twice_live"); got != "2" {
+			t.Errorf("got %s rows, want both", got)
+		}
+	})
+
 	t.Run("OneBadRow", func(t *testing.T) {
 		x := items("bad")
 		var events []event.Event
