@@ -94,6 +94,7 @@ func (s *Sink) explain(err error, table ident) error {
 			return sink.Halt(fmt.Errorf("the target refuses the connection: %w; check user, password and database in the function's url, and the server's pg_hba.conf", err))
 		}
 		return sink.Halt(err)
+	case transient, data:
 	}
 	return err
 }

@@ -104,6 +104,7 @@ func (s *Sink) refusedDDL(err error, ddl string, target ident) error {
 	switch classOf(err) {
 	case transient:
 		return err
+	case data, structure, wrong:
 	case denied:
 		if schema, ok := strings.CutPrefix(ddl, "CREATE SCHEMA "); ok {
 			return sink.Halt(fmt.Errorf("role %s may not create a schema: %w; as the database's owner run: CREATE SCHEMA %s AUTHORIZATION %s;", s.role, err, strings.TrimSuffix(schema, ";"), quote(s.role)))

@@ -111,7 +111,7 @@ func (s *Sink) pipeline(ctx context.Context, w *writer, c claimed, sp *sink.Span
 	br := s.pool.SendBatch(ctx, &w.batch)
 	_, err := br.Exec()
 	if codeOf(err) == divisionByZero {
-		br.Close()
+		_ = br.Close() // says the same again
 		return errElsewhere
 	}
 	for i := 0; i < len(w.statements) && err == nil; i++ {

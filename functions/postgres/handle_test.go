@@ -1,11 +1,13 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/runnel-dev/runnel/functions/postgres"
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -23,6 +25,7 @@ func init() {
 	cases["OneBadEvent"] = testOneBadEvent
 	cases["DeferredConstraint"] = testDeferredConstraint
 	cases["Race"] = testRace
+	cases["CutConnections"] = testCutConnections
 	cases["Generations"] = testGenerations
 	cases["KeySpelling"] = testKeySpelling
 }
@@ -235,6 +238,36 @@ func testRace(t *testing.T, w *world) {
 	}
 	wg.Wait()
 	w.want("SELECT count(*), count(DISTINCT line) FROM log", "120|120")
+}
+
+// testCutConnections: writes that are cut at any moment, also while they commit. Rows without a key would show a repetition.
+func testCutConnections(t *testing.T, w *world) {
+	s, f := w.sink(postgres.Config{}), &flow{generation: 1}
+	sc := schema("log", event.Column{Name: "line", Type: "text", Nullable: true})
+	w.claim(s, f)
+	cut, found := 0, 0
+	for i := range 40 {
+		for range 20 {
+			f.add(event.Create, sc, fmt.Sprintf(`{"line":"%d"}`, i))
+		}
+		b := f.batch()
+		for limit := time.Duration(i%8) * 250 * time.Microsecond; ; limit += 500 * time.Microsecond {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			err := s.Handle(ctx, b)
+			cancel()
+			if err == nil {
+				break
+			}
+			if cut++; sink.IsHalt(err) || sink.IsPermanent(err) {
+				t.Fatal(err)
+			}
+			if len(w.rows("SELECT FROM runnel.checkpoints WHERE version = $1", b.Spans[0].To.Version)) > 0 {
+				found++ // committed, though we were not told
+			}
+		}
+	}
+	t.Logf("%d writes cut, %d of them after they had committed", cut, found)
+	w.want("SELECT count(*), count(DISTINCT line) FROM log", "800|40")
 }
 
 func testGenerations(t *testing.T, w *world) {

@@ -67,7 +67,9 @@ func newWorld(t testing.TB, srv *servers.Server) *world {
 	if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
-	c.Close(t.Context())
+	if err := c.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	w := &world{t: t, url: fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", srv.Addr, name), srv: srv}
 	cfg, err := pgxpool.ParseConfig(w.url)
 	if err != nil {
