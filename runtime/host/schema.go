@@ -65,6 +65,9 @@ func (s *schemas) keep(key string, e stream.Entry) (*event.Schema, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if first := s.known[key]; first != nil {
+		return first, nil // one pointer for one structure: sinks group by it
+	}
 	s.known[key] = schema
 	return schema, nil
 }
