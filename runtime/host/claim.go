@@ -58,14 +58,14 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 		}
 	}
 	o.Instance, o.Turn = l.host.instance, o.Turn+1
-	revision, err := l.owners().Swap(ctx, l.key, encode(o), e.Revision)
+	revision, err := l.store(ctx, o, e.Revision)
 	if errors.Is(err, stream.ErrConflict) {
 		return false, nil
 	}
 	if err != nil { // perhaps it is ours: the next look tells
 		return false, err
 	}
-	l.owner, l.revision, l.confirmed = o, revision, asked
+	l.owner, l.revision, l.unsure, l.confirmed = o, revision, false, asked
 	l.read, l.proven = o.Floor, o.Floor.Sequence
 	l.floorAt, l.looked = asked, asked
 	return true, nil
@@ -124,7 +124,7 @@ func (l *lane) confirm(ctx context.Context) error {
 	case o.Instance != l.owner.Instance || o.Turn != l.owner.Turn:
 		return fmt.Errorf("%w: worker %s holds it", errLost, o.Instance)
 	}
-	l.owner, l.revision, l.confirmed = o, e.Revision, asked
+	l.owner, l.revision, l.unsure, l.confirmed = o, e.Revision, false, asked
 	return nil
 }
 
@@ -136,16 +136,24 @@ func (l *lane) move(ctx context.Context) error {
 	return l.swap(ctx, registry.Owner{Instance: l.owner.Instance, Turn: l.owner.Turn, Floor: l.read})
 }
 
+// store waits for the answer also when ctx ends: whoever stops needs to know what it holds.
+func (l *lane) store(ctx context.Context, o registry.Owner, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.host.cfg.Lease/3)
+	defer cancel()
+	return l.owners().Swap(ctx, l.key, encode(o), revision)
+}
+
 func (l *lane) swap(ctx context.Context, o registry.Owner) error {
 	for {
-		revision, err := l.owners().Swap(ctx, l.key, encode(o), l.revision)
+		revision, err := l.store(ctx, o, l.revision)
 		if err == nil {
 			l.accept(o, revision)
 			return nil
 		}
-		if errors.Is(err, stream.ErrConflict) {
+		if errors.Is(err, stream.ErrConflict) && !l.unsure {
 			return fmt.Errorf("%w: its record was changed by another", errLost)
 		}
+		l.unsure = true
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -158,7 +166,7 @@ func (l *lane) swap(ctx context.Context, o registry.Owner) error {
 			l.accept(o, e.Revision)
 			return nil
 		case err == nil && now.Instance == l.owner.Instance:
-			l.revision = e.Revision
+			l.revision, l.unsure = e.Revision, false
 		case err == nil:
 			return fmt.Errorf("%w: worker %s holds it", errLost, now.Instance)
 		}
@@ -170,7 +178,7 @@ func (l *lane) swap(ctx context.Context, o registry.Owner) error {
 
 func (l *lane) accept(o registry.Owner, revision uint64) {
 	moved := o.Floor != l.owner.Floor
-	l.owner, l.revision, l.floorAt = o, revision, time.Now()
+	l.owner, l.revision, l.unsure, l.floorAt = o, revision, false, time.Now()
 	if observe := l.host.cfg.Observer.Floor; moved && observe != nil {
 		observe(l.g.f.name, l.partition, o.Floor)
 	}

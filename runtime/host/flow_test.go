@@ -304,7 +304,7 @@ func (c *combining) Handle(ctx context.Context, b sink.Batch) error {
 	if c.handling.Load() > 0 {
 		c.overlap.Store(true)
 	}
-	<-time.After(5 * time.Millisecond) // of a target; meanwhile spans gather
+	<-time.After(5 * time.Millisecond)           // of a target; meanwhile spans gather
 	if len(c.spans)%3 == 1 && len(b.Spans) > 1 { // one span fails, its neighbours are durable
 		ok := b
 		ok.Spans = b.Spans[1:]

@@ -27,6 +27,7 @@ type lane struct {
 
 	owner     registry.Owner // the record as this lane wrote or read it last
 	revision  uint64
+	unsure    bool      // a swap had no answer: the revision may be of before or after it
 	confirmed time.Time // when KV was asked whether the partition is still ours, and it is
 
 	read   sink.Point // everything up to here is durable in the target
