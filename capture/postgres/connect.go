@@ -62,5 +62,6 @@ func (s *Source) openWire(ctx context.Context) (*wire, error) {
 		return nil, s.explain("open a replication connection", err)
 	}
 	w.socket = w.conn.Conn()
+	w.low = newLowWaterMark(w.socket)
 	return w, nil
 }

@@ -29,12 +29,12 @@ func (f *frames) Read(p []byte) (int, error) {
 			f.left = 1 + int(binary.BigEndian.Uint32(f.buf[f.r+1:]))
 			break
 		}
-		if err := f.fill(); err != nil {
+		if _, err := f.fill(); err != nil {
 			return 0, err
 		}
 	}
 	if f.r == f.w {
-		if err := f.fill(); err != nil {
+		if _, err := f.fill(); err != nil {
 			return 0, err
 		}
 	}
@@ -74,10 +74,10 @@ func (f *frames) size() (int, error) {
 }
 
 // fill reads once. The buffer grows to what the message at the front needs, and shrinks again after it.
-func (f *frames) fill() error {
+func (f *frames) fill() (int, error) {
 	need := bufferSize
 	if n, err := f.size(); err != nil {
-		return err
+		return 0, err
 	} else if n > need {
 		need = n
 	}
@@ -93,7 +93,7 @@ func (f *frames) fill() error {
 	n, err := f.src.Read(f.buf[f.w:])
 	f.w += n
 	if n > 0 {
-		return nil
+		return n, nil
 	}
-	return err
+	return 0, err
 }

@@ -81,6 +81,7 @@ func (l *Log) snapshotName() string {
 func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 	d := &l.dec
 	d.reset()
+	defer l.wire.watch(ctx)()
 	for {
 		for !d.full() {
 			kind, body, ok, err := l.wire.frames.next()

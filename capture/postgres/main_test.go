@@ -78,7 +78,7 @@ func server(t *testing.T, major int) *servers.Server {
 // database is one of the test's own, on a shared server.
 type database struct {
 	*pgx.Conn
-	t    *testing.T
+	t    testing.TB
 	name string
 	url  string
 }
@@ -99,7 +99,7 @@ func databaseOn(t *testing.T, s *servers.Server) *database {
 	return d
 }
 
-func connect(t *testing.T, url string) *database {
+func connect(t testing.TB, url string) *database {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), url)
 	if err != nil {

@@ -20,6 +20,7 @@ type wire struct {
 	conn   *pgconn.PgConn
 	socket net.Conn
 	frames *frames
+	low    lowWaterMark
 
 	mu        sync.Mutex // the sending side
 	confirmed pglogrepl.LSN
@@ -112,30 +113,61 @@ const (
 
 var errSilent = errors.New("the server is silent")
 
-// fill waits until something was read. errSilent: nothing came for a long time.
+// watch makes fill end when ctx does, until stop is called.
+func (w *wire) watch(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// fill waits until something was read; ctx is being watched. errSilent: nothing came for a long time.
 func (w *wire) fill(ctx context.Context) error {
-	// The order matters: a deadline that ctx sets after this one stays.
-	w.socket.SetReadDeadline(time.Now().Add(silence))
-	stop := context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if err := w.failure(); err != nil {
-		return err
+	if w.low.on {
+		if done, err := w.fillMuch(ctx); done {
+			return err
+		}
 	}
-	err := w.frames.fill()
+	// The order matters: the deadline that the watch sets comes after this one, or ctx has ended already.
+	w.socket.SetReadDeadline(time.Now().Add(silence))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	n, err := w.frames.fill()
 	if err == nil {
+		w.low.received(n)
 		return nil
 	}
+	if isTimeout(err) && ctx.Err() == nil && w.failure() == nil {
+		return errSilent
+	}
+	return w.broken(ctx, err)
+}
+
+// fillMuch waits for a large amount, or for a moment; done is false where there was less.
+func (w *wire) fillMuch(ctx context.Context) (done bool, err error) {
+	w.socket.SetReadDeadline(time.Now().Add(lowWait))
+	if _, err = w.frames.fill(); err == nil {
+		return true, nil
+	}
+	w.low.off()
+	if isTimeout(err) {
+		return false, nil
+	}
+	return true, w.broken(ctx, err)
+}
+
+// broken says why nothing can be read any more.
+func (w *wire) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if f := w.failure(); f != nil {
 		return f
 	}
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return errSilent
-	}
 	return fmt.Errorf("read the log: %w", err)
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // serverError decodes an ErrorResponse.
