@@ -123,7 +123,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 	for _, s := range win.schemas {
 		win.torn = win.torn || s != win.chunk.Schema.Fingerprint()
 	}
-	if win.torn || w.pending != nil { // between the messages of an incomplete group nothing may come
+	if win.torn {
 		return nil
 	}
 	if err := w.rows(ctx, win.chunk, win.touched, w.loadID(win.load, win.table, strconv.Itoa(win.number))); err != nil {

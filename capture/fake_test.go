@@ -54,6 +54,8 @@ type database struct {
 	slots     int
 	exported  map[event.Table]map[int]int
 	late      time.Duration // a commit is invisible for up to this
+	hide      bool          // commits are invisible until Show
+	chunks    int           // read so far
 	slow      time.Duration // a chunk that was read is on its way for up to this
 	onConfirm func(event.Position)
 }
@@ -99,6 +101,10 @@ func (d *database) Commit(ops ...op) {
 		}
 	}
 	d.append(t)
+	if d.hide {
+		t.hidden = true
+		return
+	}
 	if d.late > 0 && d.random.IntN(3) == 0 && len(t.changes) > 0 {
 		t.hidden = true
 		time.AfterFunc(time.Duration(d.random.Int64N(int64(d.late))), func() {
@@ -110,6 +116,19 @@ func (d *database) Commit(ops ...op) {
 		return
 	}
 	d.show(t)
+}
+
+// Show makes all commits visible.
+func (d *database) Show() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hide = false
+	for _, t := range d.log {
+		if t.hidden {
+			d.show(t)
+		}
+	}
+	d.wake()
 }
 
 // locked says whether a hidden transaction holds what the statement wants.
@@ -509,6 +528,7 @@ func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.C
 	if l.closed {
 		return nil, errClosed
 	}
+	d.chunks++
 	hidden := map[uint64]bool{}
 	for _, t := range d.log {
 		if t.hidden {

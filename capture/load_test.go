@@ -1,11 +1,16 @@
 package capture_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/e2e/check"
+	"github.com/runnel-dev/runnel/runtime/event"
 )
 
 // hammer changes rows at random until stop is called, which waits for it.
@@ -58,6 +63,41 @@ func TestLoadBesideTraffic(t *testing.T) {
 			w.verify(w.first())
 		})
 	}
+}
+
+// TestWaiting: what an earlier agent published may still be invisible to the chunks of its successor.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(4)
+	w.db.tables = []event.Table{users}
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.db.hide = true
+	w.db.Commit(op{'u', orders, 1}, op{'d', orders, 2})
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.db.mu.Lock()
+	w.db.tables, w.db.chunks = []event.Table{users, orders}, 0
+	w.db.mu.Unlock()
+	p = w.start(0, false)
+	loaded := func() bool {
+		e, err := snapshots.Get(t.Context(), capture.ProgressKey(w.db.source, w.record().Load.ID, orders))
+		return err == nil && bytes.Contains(e.Value, []byte(`"done":true`))
+	}
+	w.until(p, "a second look", func() bool {
+		w.db.mu.Lock()
+		defer w.db.mu.Unlock()
+		return w.db.chunks > 1 || loaded()
+	})
+	w.db.Show()
+	w.until(p, "the load of orders", loaded)
+	w.end(p)
+	all, err := check.Read(t.Context(), w.st, w.db.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.equal(all)
 }
 
 // TestDeaths kills one agent after the other at random calls, under load.
