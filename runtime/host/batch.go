@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/sink"
@@ -91,6 +90,7 @@ func (l *lane) message(ctx context.Context, d *Delivery, to sink.Point) (sink.Po
 		l.events = append(l.events[:0], rest...)
 		i, kept = -1, 0
 	}
+	clear(l.events[kept:])
 	l.events = l.events[:kept]
 	to.Sequence = max(to.Sequence, m.Sequence)
 	if m.Large != "" {
@@ -136,6 +136,7 @@ func (l *lane) flush(ctx context.Context, to sink.Point) error {
 		return nil
 	}
 	err := l.write(ctx, to, l.events)
+	clear(l.events) // the messages' memory
 	l.events = l.events[:0]
 	return err
 }
@@ -151,5 +152,5 @@ func (l *lane) write(ctx context.Context, to sink.Point, events []event.Event) e
 			return err
 		}
 	}
-	return l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: slices.Clip(events)})
+	return l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})
 }

@@ -140,6 +140,9 @@ func (l *lane) idle(ctx context.Context) error {
 		return nil
 	}
 	l.idleAt = time.Now()
+	if err := l.prove(ctx, l.read.Sequence); err != nil {
+		return err
+	}
 	// In this order: the leader's end, then nothing for us below it, then the fences.
 	next, err := l.g.source.Next(ctx, l.subject, l.read.Sequence+1)
 	if err != nil && !errors.Is(err, stream.ErrNoMessage) {

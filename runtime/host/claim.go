@@ -26,7 +26,7 @@ func (l *lane) claim(ctx context.Context) error {
 		if errors.As(err, &h) {
 			return err
 		}
-		if err != nil && ctx.Err() == nil && !errors.Is(err, errLost) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errStopped) {
 			l.log.WarnContext(ctx, "cannot claim the partition; it is tried again", "error", err)
 		}
 		pause := l.host.cfg.Lease / 20
@@ -87,7 +87,7 @@ func (l *lane) look(ctx context.Context) (registry.Owner, stream.Entry, error) {
 func (l *lane) serves(ctx context.Context) error {
 	e, err := l.host.cfg.World.Bucket(registry.BucketFunctions).Get(ctx, l.g.f.name)
 	if errors.Is(err, stream.ErrNotFound) {
-		return fmt.Errorf("%w: the function is deleted", errLost)
+		return fmt.Errorf("%w: it is deleted", errStopped)
 	}
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (l *lane) serves(ctx context.Context) error {
 		return fmt.Errorf("read the record of function %s: %w", l.g.f.name, err)
 	}
 	if r.Generation != l.g.record.Generation || r.State != registry.Running {
-		return fmt.Errorf("%w: the function is %s in generation %d", errLost, r.State, r.Generation)
+		return fmt.Errorf("%w: it is %s in generation %d", errStopped, r.State, r.Generation)
 	}
 	return nil
 }

@@ -50,8 +50,9 @@ type lane struct {
 
 // Ends of a lane's work, beside errors of ctx and haltError.
 var (
-	errLost   = errors.New("the partition is no longer ours")
-	errReopen = errors.New("read again from the floor")
+	errLost    = errors.New("the partition is no longer ours")
+	errStopped = errors.New("the function does not run any more")
+	errReopen  = errors.New("read again from the floor")
 )
 
 func newLane(g *generation, partition int) *lane {
@@ -90,11 +91,11 @@ func (l *lane) run(ctx context.Context) {
 		l.leave()
 		l.host.lanes.Add(-1)
 		l.owned.Store(false)
-		if !errors.Is(err, errLost) {
+		if !errors.Is(err, errLost) && !errors.Is(err, errStopped) {
 			l.end(err)
 			return
 		}
-		l.log.WarnContext(ctx, "partition lost; it is claimed again when nobody holds it", "reason", err)
+		l.log.InfoContext(ctx, "partition left; it is claimed again when nobody holds it", "reason", err)
 		if sleep(ctx, l.host.cfg.Lease/10) != nil {
 			return
 		}
@@ -122,7 +123,7 @@ func (l *lane) work(ctx context.Context) error {
 		switch {
 		case errors.Is(err, errLost):
 			return err
-		case ctx.Err() != nil || errors.As(err, &h):
+		case ctx.Err() != nil || errors.As(err, &h) || errors.Is(err, errStopped):
 			l.release(ctx)
 			return err
 		case errors.Is(err, errReopen):

@@ -17,12 +17,12 @@ type streams struct {
 func (s *streams) find(ctx context.Context, source string) (*sourceEnds, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.open[source]; e != nil {
-		return e, nil
-	}
 	opened, err := s.world.Stream(ctx, source)
 	if err != nil {
 		return nil, err
+	}
+	if e := s.open[source]; e != nil && e.Partitions() == opened.Partitions() {
+		return e, nil // else it was deleted and made again
 	}
 	e := &sourceEnds{Stream: opened, turn: make(chan struct{}, 1)}
 	s.open[source] = e

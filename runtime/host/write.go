@@ -35,7 +35,7 @@ func newWriter(g *generation) *writer {
 }
 
 // write returns when the span is durable, and the lane stands behind it. Other errors than ctx's are final for the lane:
-// errLost, errReopen, haltError.
+// errLost, errStopped, errReopen, haltError.
 func (w *writer) write(ctx context.Context, l *lane, s sink.Span) error {
 	j := &job{lane: l, span: s}
 	if w.queue == nil {
@@ -141,7 +141,7 @@ func (w *writer) confirm(ctx context.Context, l *lane) error {
 		}
 		err := l.confirm(ctx)
 		var h haltError
-		if err == nil || errors.Is(err, errLost) || errors.As(err, &h) {
+		if err == nil || errors.Is(err, errLost) || errors.Is(err, errStopped) || errors.As(err, &h) {
 			return err
 		}
 		if sleep(ctx, w.g.host.cfg.RetryMin) != nil {
