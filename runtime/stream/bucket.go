@@ -175,8 +175,8 @@ func (b *Bucket) writeOnce(ctx context.Context, m *nats.Msg) (uint64, error) {
 	return a.sequence, err
 }
 
-// ackWait is above the time in which a cluster finds a new leader.
-const ackWait = 10 * time.Second
+// ackWait is how long a write waits for its answer: most leader changes are over by then.
+const ackWait = 5 * time.Second
 
 // notStored says whether an error proves that nothing was stored.
 func notStored(err error) bool {

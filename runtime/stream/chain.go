@@ -78,7 +78,7 @@ func (s *Stream) Chain(w event.Writer, after uint64, o ChainOptions) *Chain {
 func (c *Chain) Publish(ctx context.Context, m *Outgoing) (uint64, error) {
 	data, large := m.Data, ""
 	if len(data) > c.s.conn.MaxMessage() {
-		if err := c.s.conn.putLarge(ctx, m.ID, data); err != nil {
+		if err := c.keepAside(ctx, m); err != nil {
 			return 0, err
 		}
 		data, large = nil, m.ID
@@ -96,6 +96,26 @@ func (c *Chain) Publish(ctx context.Context, m *Outgoing) (uint64, error) {
 		c.wake()
 	}
 	return n, nil
+}
+
+// keepAside stores a payload that is above the server's limit; it is tried until the chain ends.
+func (c *Chain) keepAside(ctx context.Context, m *Outgoing) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-c.failed:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	err := c.s.conn.putLarge(ctx, m.ID, m.Data)
+	cancel()
+	watch.Wait()
+	if final := c.Err(); err != nil && final != nil {
+		return final
+	}
+	return err
 }
 
 // Flush makes sure that an acknowledgement of the last message is on its way.

@@ -58,7 +58,7 @@ func newCluster(t testing.TB) *cluster {
 	}
 	ready := func() bool {
 		for _, s := range c.servers {
-			if !s.JetStreamIsCurrent() || len(c.servers[0].JetStreamClusterPeers()) < 3 && s.JetStreamIsLeader() {
+			if !s.JetStreamIsCurrent() || s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) < 3 {
 				return false
 			}
 		}

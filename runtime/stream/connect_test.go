@@ -304,4 +304,3 @@ func TestReads(t *testing.T) {
 		}
 	}
 }
-

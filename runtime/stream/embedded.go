@@ -77,6 +77,9 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	name := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	if errors.Is(err, unix.ENOSPC) {
+		return nil, fmt.Errorf("lock the store: %w (%w): make room in %s", ErrDiskFull, err, dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the store: %w; choose a folder that this user may write", err)
 	}

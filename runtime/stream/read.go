@@ -39,22 +39,23 @@ type selector struct {
 
 // get reads a message from the stream's leader; ErrNoMessage, ErrNoStream.
 func (c *Conn) get(ctx context.Context, stream string, which selector) (*stored, error) {
-	var answer struct {
+	var got struct {
+		answer
 		Message *stored `json:"message"`
 	}
 	err := c.retryIn(ctx, readTimeout, readMost, func(ctx context.Context) error {
-		answer.Message = nil
-		return c.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, which, &answer)
+		got.Message, got.Error = nil, nil
+		return c.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, which, &got)
 	})
 	switch {
-	case err == nil && answer.Message == nil, codeOf(err) == codeNoMessage:
+	case err == nil && got.Message == nil, codeOf(err) == codeNoMessage:
 		return nil, ErrNoMessage
 	case codeOf(err) == codeNoStream:
 		return nil, ErrNoStream
 	case err != nil:
 		return nil, err
 	}
-	return answer.Message, nil
+	return got.Message, nil
 }
 
 func (s *Stream) read(ctx context.Context, which selector) (*event.Message, error) {

@@ -15,8 +15,8 @@ const (
 	ackTimeout   = time.Second          // without an acknowledgement; doubles up to ackMost while nothing is stored, for slow networks
 	ackMost      = 30 * time.Second
 	stallAfter   = 2 * time.Second // without progress
-	lookTimeout  = 3 * time.Second
-	rewoundFor   = time.Second // a new leader may answer from the past for a moment
+	lookTimeout  = 3 * time.Second // doubles while looking fails
+	rewoundFor   = time.Second     // a new leader may answer from the past for a moment
 	rewoundReads = 3
 )
 
@@ -154,7 +154,7 @@ func (k *keeper) late(ctx context.Context) (trouble, final error) {
 	before := k.Stored()
 	err := k.look(ctx)
 	switch {
-	case final != nil || isFinal(err):
+	case errors.Is(err, ErrFenced):
 		return nil, err
 	case err == nil && k.Stored() > before:
 		return nil, nil
@@ -189,6 +189,9 @@ func (k *keeper) reconnect(ctx context.Context, old *link, trouble error) (*link
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if k.s.conn.NC.IsClosed() {
+			return nil, fmt.Errorf("publish to stream %s: %w", k.s.name, nats.ErrConnectionClosed)
+		}
 		k.failures++
 		if trouble != nil && (time.Since(k.moved) > stallAfter || k.s.conn.trouble() != nil) {
 			k.stalled(k.why(trouble))
@@ -220,10 +223,10 @@ func (k *keeper) reconnect(ctx context.Context, old *link, trouble error) (*link
 
 // look asks the leader what is stored, and forgets it. Errors: ErrFenced, ErrRewound, or one that passes.
 func (k *keeper) look(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
+	bounded, cancel := context.WithTimeout(ctx, lookTimeout<<min(max(k.failures-1, 0), 5))
 	defer cancel()
-	stored, sent := k.Stored(), k.Sent()
 	last, err := k.s.conn.get(bounded, k.s.name, selector{LastOn: ">"})
+	stored, sent := k.Stored(), k.Sent() // now: Publish went on meanwhile
 	switch {
 	case errors.Is(err, ErrNoStream):
 		return fmt.Errorf("%w: stream %s was deleted", ErrRewound, k.s.name)

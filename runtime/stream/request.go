@@ -36,8 +36,11 @@ const (
 const (
 	requestTimeout = 5 * time.Second
 	// A server that does not lead a stream any more leaves a question unanswered, so reads ask again soon.
-	readTimeout = 250 * time.Millisecond
-	readMost    = 2 * time.Second
+	// Only later they are patient, for large messages on slow networks.
+	readTimeout  = 250 * time.Millisecond
+	readMost     = 2 * time.Second
+	readPatience = 8 * time.Second // longer than a cluster needs to find a leader
+	readPatient  = time.Minute
 
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 500 * time.Millisecond
@@ -73,8 +76,11 @@ func (c *Conn) retry(ctx context.Context, do func(context.Context) error) error 
 
 // retryIn is retry with timeouts that grow.
 func (c *Conn) retryIn(ctx context.Context, timeout, most time.Duration, do func(context.Context) error) error {
-	wait := retryFirst
+	wait, began := retryFirst, time.Now()
 	for ; ; timeout = min(2*timeout, most) {
+		if time.Since(began) > readPatience {
+			most = readPatient
+		}
 		one, cancel := context.WithTimeout(ctx, timeout)
 		err := do(one)
 		cancel()
@@ -151,7 +157,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // ask sends one request to JetStream's API and decodes the answer.
-func (c *Conn) ask(ctx context.Context, subject string, request, response any) error {
+func (c *Conn) ask(ctx context.Context, subject string, request any, response interface{ failure() error }) error {
 	var body []byte
 	if request != nil {
 		b, err := json.Marshal(request)
@@ -164,23 +170,27 @@ func (c *Conn) ask(ctx context.Context, subject string, request, response any) e
 	if err != nil {
 		return err
 	}
-	var failed struct {
-		Error *apiError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &failed); err != nil {
-		return fmt.Errorf("answer to %s: %w", subject, err)
-	}
-	if failed.Error != nil {
-		return failed.Error
-	}
 	if err := json.Unmarshal(m.Data, response); err != nil {
 		return fmt.Errorf("answer to %s: %w", subject, err)
 	}
-	return nil
+	return response.failure()
+}
+
+// answer is part of every answer of the API.
+type answer struct {
+	Error *apiError `json:"error"`
+}
+
+func (a *answer) failure() error {
+	if a.Error == nil {
+		return nil
+	}
+	return a.Error
 }
 
 // streamInfo is what STREAM.INFO says of a stream.
 type streamInfo struct {
+	answer
 	Config  jetstream.StreamConfig `json:"config"`
 	Created time.Time              `json:"created"`
 	State   struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -17,13 +18,17 @@ const watchCheck = 5 * time.Second
 // is always the last one told.
 func (b *Bucket) Watch(ctx context.Context, pattern string, f func(Entry), ready func()) error {
 	w := watch{b: b, pattern: pattern, f: f, ready: ready}
-	wait := retryFirst
+	wait, missing := retryFirst, 0
 	for {
 		told, err := w.follow(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !transient(err) && !errors.Is(err, errWatchAgain) && !errors.Is(err, jetstream.ErrMsgIteratorClosed) && codeOf(err) == codeNoStream {
+		// A server that has just started may not know the bucket yet.
+		if missing++; !errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, ErrNoStream) {
+			missing = 0
+		}
+		if missing > watchMissing || errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("watch bucket %s: %w", b.name, err)
 		}
 		if told {
@@ -33,6 +38,9 @@ func (b *Bucket) Watch(ctx context.Context, pattern string, f func(Entry), ready
 		wait = min(2*wait, retryMost)
 	}
 }
+
+// watchMissing is how often in a row a bucket may be missing.
+const watchMissing = 10
 
 type watch struct {
 	b       *Bucket
