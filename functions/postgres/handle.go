@@ -85,13 +85,14 @@ func (s *Sink) write(ctx context.Context, w *writer, c claimed, sp *sink.Span, i
 	if p == nil {
 		return fmt.Errorf("partition %d was not claimed: %w", c.partition, sink.ErrBehind)
 	}
-	if bad, err := w.collect(ctx, s, p, sp, sp.After.Version); err != nil {
+	bad, err := w.collect(ctx, s, p, sp, sp.After.Version)
+	switch {
+	case err != nil:
 		return err
-	} else if len(bad) > 0 {
-		return w.failure(sp, index, bad)
+	case len(bad) > 0: // unless the checkpoint covers them
+		return s.careful(ctx, w, c, sp, index)
 	}
-	w.emit(w.order)
-	err := s.pipeline(ctx, w, c, sp)
+	err = s.pipeline(ctx, w, c, sp)
 	if errors.Is(err, errElsewhere) || err != nil && classOf(err) != transient {
 		return s.careful(ctx, w, c, sp, index)
 	}
@@ -103,13 +104,19 @@ func (s *Sink) write(ctx context.Context, w *writer, c claimed, sp *sink.Span, i
 // If the connection breaks, nobody knows whether it committed; the next try learns it from the checkpoint.
 func (s *Sink) pipeline(ctx context.Context, w *writer, c claimed, sp *sink.Span) error {
 	w.at = ident{}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	w.emit(w.order) // not before: who waits for a connection holds no buffers
 	w.batch.QueuedQueries = w.batch.QueuedQueries[:0]
 	w.batch.Queue(guard, s.function, c.generation, c.partition, sp.After.Version, sp.To.Version, sp.To.Sequence)
 	for i := range w.statements {
 		w.statements[i].queue(&w.batch, w, s.function)
 	}
-	br := s.pool.SendBatch(ctx, &w.batch)
-	_, err := br.Exec()
+	br := conn.SendBatch(ctx, &w.batch)
+	_, err = br.Exec()
 	if codeOf(err) == divisionByZero {
 		_ = br.Close() // says the same again
 		return errElsewhere
