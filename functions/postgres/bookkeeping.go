@@ -72,8 +72,10 @@ func (s *Sink) makeTables(ctx context.Context, tx pgx.Tx) error {
 	if err := lockDDL(ctx, tx); err != nil {
 		return err
 	}
-	var there bool // IF NOT EXISTS asks for the right to create also where the schema is there
-	if err := tx.QueryRow(ctx, "SELECT to_regnamespace('runnel') IS NOT NULL").Scan(&there); err != nil {
+	// IF NOT EXISTS asks for the right to create also where the schema is there. And the catalog itself is read: to_regnamespace
+	// answers from a cache of the session, which waiting for an advisory lock does not bring up to date.
+	var there bool
+	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'runnel')").Scan(&there); err != nil {
 		return err
 	}
 	if !there {
