@@ -179,12 +179,11 @@ func (e *examination) tables(ctx context.Context) []*table {
 	}
 	with, without, err := e.s.wanted(all)
 	e.fault("tables", err)
-	var names []*table
-	for _, t := range slices.Concat(with, without) {
-		names = append(names, t)
+	captured := slices.Concat(with, without)
+	for _, t := range captured {
 		e.table(ctx, t)
 	}
-	return names
+	return captured
 }
 
 func (e *examination) table(ctx context.Context, t *table) {
@@ -254,7 +253,18 @@ func (e *examination) publications(ctx context.Context, tables []*table) {
 		e.OK(name, "it publishes %d tables: %s", len(have), strings.Join(texts, ", "))
 		return
 	}
-	sql := createSQL(e.s.cfg.Publication, "insert, update, delete, truncate", slices.DeleteFunc(slices.Clone(tables), func(t *table) bool { return !t.identified() })) + ";"
+	var with, without []*table
+	for _, t := range tables {
+		if t.identified() {
+			with = append(with, t)
+		} else {
+			without = append(without, t)
+		}
+	}
+	sql := createSQL(e.s.cfg.Publication, "insert, update, delete, truncate", with) + ";"
+	if len(without) > 0 {
+		sql += "\n" + createSQL(e.s.cfg.Publication+insertSuffix, "insert, truncate", without) + ";"
+	}
 	var create, own bool
 	oids := make([]uint32, len(tables))
 	for i, t := range tables {
@@ -268,9 +278,9 @@ func (e *examination) publications(ctx context.Context, tables []*table) {
 	case e.super || create && own:
 		e.OK(name, "it will be made")
 	case !own:
-		e.Fail(name, "as their owner or a superuser run: "+sql, "it does not exist, and role %s does not own all tables", e.role)
+		e.Fail(name, "as their owner or a superuser run:\n"+sql, "it does not exist, and role %s does not own all tables", e.role)
 	default:
-		e.Fail(name, fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s; or as a superuser run: %s", quote(e.s.pool.ConnConfig.Database), quote(e.role), sql), "it does not exist, and role %s may not make it", e.role)
+		e.Fail(name, fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s; or as a superuser run:\n%s", quote(e.s.pool.ConnConfig.Database), quote(e.role), sql), "it does not exist, and role %s may not make it", e.role)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,6 +42,20 @@ func (l *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	}
 	return nil, usageError{fmt.Errorf("--log-format %q: expected text, json or auto", l.format)}
+}
+
+// demoted takes the embedded JetStream's warnings to debug: they speak of its own recovery, and of a password that never
+// leaves the machine. What stops it from storing is an error, and stays one.
+type demoted struct{ slog.Handler }
+
+func (d demoted) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level == slog.LevelWarn {
+		r.Level = slog.LevelDebug
+		if !d.Enabled(ctx, r.Level) {
+			return nil
+		}
+	}
+	return d.Handler.Handle(ctx, r)
 }
 
 func shortTime(groups []string, a slog.Attr) slog.Attr {

@@ -158,7 +158,7 @@ func (n *natsFlags) embed(ctx context.Context, listen string, log *slog.Logger) 
 		sync = embeddedSync
 	}
 	server, err := stream.Start(stream.Embedded{
-		Dir: filepath.Join(n.data, "jetstream"), Listen: listen, User: a.User, Password: a.Password, SyncInterval: sync, Log: log,
+		Dir: filepath.Join(n.data, "jetstream"), Listen: listen, User: a.User, Password: a.Password, SyncInterval: sync, Log: slog.New(demoted{log.Handler()}),
 	})
 	if err != nil {
 		return nil, a, err

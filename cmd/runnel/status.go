@@ -77,7 +77,7 @@ func (s *sourceLine) loads(now time.Time) []string {
 			share = min(float64(l.Rows)/float64(l.Estimate), 0.99)
 		}
 		line := fmt.Sprintf("  %-28s %s %3.0f%%  %s rows of about %s", t, bar(share, 20), share*100, number(l.Rows), number(max(l.Rows, l.Estimate)))
-		if left := timeLeft(l, now); left > 0 {
+		if left := timeLeft(l, now); left >= time.Second {
 			line += fmt.Sprintf(", %s left", left.Round(time.Second))
 		}
 		lines = append(lines, line)
