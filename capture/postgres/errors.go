@@ -53,8 +53,8 @@ func (s *Source) explain(action string, err error) error {
 		fix = fmt.Sprintf("ALTER ROLE %s REPLICATION; (on Amazon RDS: GRANT rds_replication TO %[1]s;)", quote(user))
 	case limitExceeded:
 		fix = "drop a slot that nobody needs (SELECT slot_name, active FROM pg_replication_slots) or raise max_replication_slots and restart the server"
-	case tooManyConnections:
-		fix = "raise max_wal_senders or max_connections and restart the server"
+	case tooManyConnections: // may pass by itself
+		return fmt.Errorf("%s: %w: if this stays, raise max_wal_senders or max_connections and restart the server", action, err)
 	default:
 		return fmt.Errorf("%s: %w", action, err)
 	}

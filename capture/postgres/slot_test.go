@@ -107,6 +107,14 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("info: %+v", r.Info())
 	}
 	expect(t, lines(r.changes()), `c public.a {"id":2} last`)
+	record := all[3].Position // a change of the second transaction: what is confirmed up to its commit record is kept
+	record.Change, record.N = 0, 0
+	if err := r.Confirm(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually(`SELECT confirmed_flush_lsn = $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1`, r.Info().Slot, pglogrepl.LSN(record.Commit).String())
+	r.close()
+	expect(t, lines(started(t, s).changes()), `c public.a {"id":2} last`)
 }
 
 func (d *database) confirmed(r *reader) pglogrepl.LSN {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/postgres"
+	"github.com/runnel-dev/runnel/runtime/event"
 )
 
 func TestStructureChanges(t *testing.T) {
@@ -150,4 +151,37 @@ func TestNames(t *testing.T) {
 		t.Errorf("got %s", lines(changes))
 	}
 	expect(t, rows(r.chunk(capture.ChunkRequest{Table: changes[0].Schema.Table, MaxRows: 10})), want)
+}
+
+// TestStructureUnderSynchronousReplication: a table is made and filled in a transaction that no SELECT shows yet.
+func TestStructureUnderSynchronousReplication(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, 17)
+	d.exec(`CREATE TABLE a (id int PRIMARY KEY); CREATE PUBLICATION mine FOR ALL TABLES`)
+	r := started(t, d.source(func(c *postgres.Config) { c.Publication = "mine" }))
+	release := d.waitingCommit(`CREATE TYPE pair AS (x int, y int); CREATE TABLE b (k int NOT NULL, p pair, id int PRIMARY KEY); ALTER TABLE b REPLICA IDENTITY FULL; INSERT INTO b VALUES (1, ROW(2, 3), 4)`)
+	got := make(chan []event.Change)
+	go func() { got <- r.changes() }()
+	d.eventually(`SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle' AND query LIKE '%pg_type%'`)
+	release()
+	changes := <-got
+	expect(t, lines(changes), `c public.b {"k":1,"p":{"x":2,"y":3},"id":4} last`)
+	if k := changes[0].Schema.KeyColumns(); len(k) != 1 || k[0] != 2 {
+		t.Errorf("key columns %v", k)
+	}
+}
+
+// TestDroppedTable: the log reaches back to before a table was dropped, and its type.
+func TestDroppedTable(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, 17)
+	d.exec(`CREATE TYPE mood AS ENUM ('ok'); CREATE TABLE a (m mood, b int, a int, PRIMARY KEY (a, b))`)
+	r := started(t, d.source())
+	d.exec(`INSERT INTO a VALUES ('ok', 1, 2)`)
+	d.exec(`DROP TABLE a; DROP TYPE mood`)
+	changes := r.changes()
+	expect(t, lines(changes), `c public.a {"m":"ok","b":1,"a":2} last`)
+	if k := changes[0].Schema.KeyColumns(); len(k) != 2 {
+		t.Errorf("key columns %v", k)
+	}
 }
