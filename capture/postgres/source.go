@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -92,7 +93,8 @@ func (s *Source) ready(ctx context.Context, q querier) (version int, err error) 
 	case version < 14:
 		return 0, setup(fmt.Sprintf("PostgreSQL %d is too old", version), "use 14 or later")
 	case recovery:
-		return 0, setup("the server is a standby", "name the primary in the source's url (for example with target_session_attrs=primary)")
+		// No SetupError: during a failover this passes by itself.
+		return 0, errors.New("the server is a standby: name the primary in the source's url, or several hosts with target_session_attrs=primary")
 	case level != "logical":
 		return 0, setup("wal_level is "+level, "ALTER SYSTEM SET wal_level = logical; then restart the server")
 	}
