@@ -9,17 +9,17 @@ import (
 )
 
 // introduce announces the worker for the first time: a record that names a worker that nobody ever saw is free to take.
-func (h *Host) introduce(ctx context.Context) error {
-	for {
+// It says whether that was done before ctx ended.
+func (h *Host) introduce(ctx context.Context) bool {
+	for ctx.Err() == nil {
 		err := h.put(ctx, nil)
 		if err == nil {
-			return nil
+			return true
 		}
 		h.log.WarnContext(ctx, "cannot announce this worker; it is tried again", "error", err)
-		if err := sleep(ctx, time.Second); err != nil {
-			return err
-		}
+		_ = sleep(ctx, time.Second) // the loop sees why
 	}
+	return false
 }
 
 // announce renews the announcement, with the functions' status, and tells the observer of their lag.

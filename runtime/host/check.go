@@ -136,7 +136,8 @@ func (l *lane) idle(ctx context.Context) error {
 		return err
 	}
 	near := l.read.Sequence+1 < end.First+(end.Last-min(end.Last, end.First))/2
-	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near {
+	shorter := end.Last < l.read.Sequence // it lost its end
+	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near && !shorter {
 		return nil
 	}
 	l.idleAt = time.Now()

@@ -95,7 +95,7 @@ func newProxy(t *testing.T, to string) *proxy {
 	}
 	p := &proxy{listener: l, to: to}
 	p.all.Go(p.accept)
-	t.Cleanup(func() { l.Close(); p.cut(); p.all.Wait() })
+	t.Cleanup(func() { _ = l.Close(); p.cut(); p.all.Wait() })
 	return p
 }
 
@@ -109,14 +109,14 @@ func (p *proxy) accept() {
 		}
 		b, err := net.Dial("tcp", p.to)
 		if err != nil {
-			a.Close()
+			_ = a.Close()
 			continue
 		}
 		p.mu.Lock()
 		p.conns = append(p.conns, a, b)
 		p.mu.Unlock()
-		p.all.Go(func() { io.Copy(a, b); a.Close() })
-		p.all.Go(func() { io.Copy(b, a); b.Close() })
+		p.all.Go(func() { _, _ = io.Copy(a, b); _ = a.Close() })
+		p.all.Go(func() { _, _ = io.Copy(b, a); _ = b.Close() })
 	}
 }
 
@@ -124,7 +124,7 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
-		c.Close()
+		_ = c.Close()
 	}
 	p.conns = nil
 }

@@ -106,7 +106,9 @@ func (f *function) serve(ctx context.Context, r registry.FunctionRecord) {
 				continue
 			}
 			stop()
-			<-ended
+			if err := <-ended; err != nil {
+				f.log.Info("generation stopped", "reason", err)
+			}
 			f.clear()
 			return
 		}

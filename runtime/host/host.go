@@ -66,14 +66,16 @@ func (h *Host) Instance() string { return h.instance }
 func (h *Host) Run(ctx context.Context) error {
 	// The announcement comes before the first claim and goes after the last release.
 	alive, gone := context.WithCancel(context.WithoutCancel(ctx))
-	if err := h.introduce(ctx); err != nil {
+	if !h.introduce(ctx) {
 		gone()
 		return nil
 	}
 	var background sync.WaitGroup
 	background.Go(func() { h.announce(alive) })
 	background.Go(func() { h.presence.watch(alive, h.log) })
-	err := h.watch(ctx)
+	hosting, stop := context.WithCancel(ctx)
+	err := h.watch(hosting)
+	stop()
 	h.running.Wait()
 	gone()
 	background.Wait()
@@ -84,7 +86,7 @@ func (h *Host) Run(ctx context.Context) error {
 // watch starts a function for each record, and tells it of changes.
 func (h *Host) watch(ctx context.Context) error {
 	bucket := h.cfg.World.Bucket(registry.BucketFunctions)
-	for {
+	for ctx.Err() == nil {
 		seen := map[string]bool{} // until ready; a watch that begins again tells nothing of what was deleted meanwhile
 		err := bucket.Watch(ctx, ">", func(e stream.Entry) {
 			if seen != nil {
@@ -99,17 +101,15 @@ func (h *Host) watch(ctx context.Context) error {
 			}
 			seen = nil
 		})
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, nats.ErrConnectionClosed):
+		if errors.Is(err, nats.ErrConnectionClosed) && ctx.Err() == nil {
 			return fmt.Errorf("watch functions: %w", err)
 		}
-		h.log.WarnContext(ctx, "watching functions begins again", "error", err)
-		if sleep(ctx, time.Second) != nil {
-			return nil
+		if ctx.Err() == nil {
+			h.log.WarnContext(ctx, "watching functions begins again", "error", err)
+			_ = sleep(ctx, time.Second) // the loop sees why
 		}
 	}
+	return nil
 }
 
 func (h *Host) known() map[string]*function {

@@ -39,7 +39,7 @@ func run(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	ctx := context.Background()
 	shared.server, err = stream.Start(stream.Embedded{Dir: dir, Listen: "127.0.0.1:0"})
 	if err != nil {
@@ -391,7 +391,7 @@ func (h *target) compare(want []written) (missing, extra int) {
 // start runs a host until the test ends or stop is called.
 func start(t *testing.T, name string, handler func() sink.Handler, change func(*host.Config)) (stop func()) {
 	t.Helper()
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if testing.Verbose() {
 		out = t.Output()
 	}

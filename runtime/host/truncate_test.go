@@ -109,15 +109,14 @@ func TestTruncatePolicies(t *testing.T) {
 
 // transactional is a target that keeps the checkpoint with the data, as PostgreSQL does: no versions, exactly once.
 type transactional struct {
-	t        *testing.T
-	mu       sync.Mutex
-	rows     map[int]int // key to how often it was written
-	points   map[int]sink.Point
-	closed   bool
-	truncs   int
-	begun    int
-	waits    int
-	restored bool
+	t      *testing.T
+	mu     sync.Mutex
+	rows   map[int]int // key to how often it was written
+	points map[int]sink.Point
+	closed bool
+	truncs int
+	begun  int
+	waits  int
 }
 
 func newTransactional(t *testing.T) *transactional {
