@@ -135,19 +135,19 @@ func TestCluster(t *testing.T) {
 	t.Run("Bucket", func(t *testing.T) { clusterBucket(t, cl, c) })
 }
 
-// 120,000 messages while leaders step down and one server is shut down and comes back.
+// 100,000 messages while leaders step down and one server is shut down and comes back.
 func clusterLeaders(t *testing.T, cl *cluster, c *stream.Conn) {
-	const messages = 120_000
+	const messages = 100_000
 	s := create(t, c, "shop")
 	var stored atomic.Uint64
 	ch := chain(t, s, 1, stream.ChainOptions{Stored: stored.Store})
-	g, ctx := errgroup.WithContext(deadline(t, 50*time.Second))
+	g, ctx := errgroup.WithContext(deadline(t, 2*time.Minute))
 	g.Go(func() error { return publish(ctx, ch, "shop", "a", 0, messages, make([]byte, 200)) })
 	reach := func(n uint64) bool {
 		return eventually(t, func() bool { return stored.Load() >= n || ctx.Err() != nil }) && ctx.Err() == nil
 	}
 	down := -1
-	for i := uint64(1); i <= 9 && reach(i*12_000); i++ {
+	for i := uint64(1); i <= 9 && reach(i*10_000); i++ {
 		switch i {
 		case 4:
 			name := leader(ctx, c, s.Name())

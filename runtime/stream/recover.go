@@ -225,27 +225,39 @@ func (k *keeper) reconnect(ctx context.Context, old *link, trouble error) (*link
 func (k *keeper) look(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, lookTimeout<<min(max(k.failures-1, 0), 5))
 	defer cancel()
-	last, err := k.s.conn.get(bounded, k.s.name, selector{LastOn: ">"})
-	stored, sent := k.Stored(), k.Sent() // now: Publish went on meanwhile
-	switch {
-	case errors.Is(err, ErrNoStream):
+	info, err := k.s.conn.streamInfo(bounded, k.s.name)
+	if errors.Is(err, ErrNoStream) {
 		return fmt.Errorf("%w: stream %s was deleted", ErrRewound, k.s.name)
-	case errors.Is(err, ErrNoMessage): // retention took the last message too, so nobody can say whose it was
-		return fmt.Errorf("%w: stream %s is empty", ErrRewound, k.s.name)
-	case err != nil:
-		return err
-	case last.Sequence < stored:
-		return fmt.Errorf("%w: stream %s ends at %d, but %d was acknowledged", ErrRewound, k.s.name, last.Sequence, stored)
 	}
-	h, err := last.header()
 	if err != nil {
 		return err
 	}
-	if writer := h.Get(event.HeaderEpoch); writer != k.epoch || last.Sequence > sent {
-		return fmt.Errorf("%w: stream %s ends at %d with a message of writer %s, this one is %s and sent up to %d",
-			ErrFenced, k.s.name, last.Sequence, writer, k.epoch, sent)
+	last := info.State.LastSeq
+	stored, sent := k.Stored(), k.Sent() // now: Publish went on meanwhile
+	if last < stored {
+		return fmt.Errorf("%w: stream %s ends at %d, but %d was acknowledged", ErrRewound, k.s.name, last, stored)
 	}
-	k.advance(last.Sequence)
+	// Every writer begins with a fence. Its markers are small, the last message may be huge: it is read only where retention
+	// took this writer's own fence.
+	marker, err := k.s.conn.get(bounded, k.s.name, selector{LastOn: event.FenceSubject(k.s.source)})
+	if errors.Is(err, ErrNoMessage) {
+		marker, err = k.s.conn.get(bounded, k.s.name, selector{LastOn: ">"})
+	}
+	if errors.Is(err, ErrNoMessage) { // retention took the last message too, so nobody can say whose it was
+		return fmt.Errorf("%w: stream %s is empty", ErrRewound, k.s.name)
+	}
+	if err != nil {
+		return err
+	}
+	h, err := marker.header()
+	if err != nil {
+		return err
+	}
+	if writer := h.Get(event.HeaderEpoch); writer != k.epoch || last > sent {
+		return fmt.Errorf("%w: stream %s ends at %d and was last fenced by writer %s; this one is %s and sent up to %d",
+			ErrFenced, k.s.name, last, writer, k.epoch, sent)
+	}
+	k.advance(last)
 	return nil
 }
 
