@@ -50,6 +50,9 @@ func rows(c *capture.Chunk) string {
 // TestChunkKeys pages over keys of many types: every row comes once, in the bytes and with the key that the log has.
 func TestChunkKeys(t *testing.T) {
 	t.Parallel()
+	d := newDatabase(t, 17)
+	d.exec(`CREATE TABLE first (k int PRIMARY KEY)`)
+	r := started(t, d.source())
 	for name, c := range map[string]struct{ setup, columns, values string }{
 		"Int":         {"", `k bigint`, `SELECT g - 20 FROM generate_series(1, 37) g`},
 		"Numeric":     {"", `k numeric`, `SELECT g / 7.0 FROM generate_series(-20, 16) g`},
@@ -72,16 +75,15 @@ func TestChunkKeys(t *testing.T) {
 		"Two":         {"", `k text, l int, m date`, `SELECT chr(64 + g % 3), g % 7, '2024-01-01'::date + g FROM generate_series(1, 37) g`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := newDatabase(t, 17)
 			d.exec(c.setup)
+			table := "of_" + strings.ToLower(name)
 			key := []string{}
 			for _, k := range strings.Split(c.columns, ", ") {
 				key = append(key, strings.Fields(k)[0])
 			}
-			d.exec(`CREATE TABLE a (pad int, ` + c.columns + `, v text DEFAULT 'x', PRIMARY KEY (` + strings.Join(key, ", ") + `))`)
-			r := started(t, d.source())
-			d.exec(`INSERT INTO a (` + strings.Join(key, ", ") + `) ` + c.values)
+			d.exec(`CREATE TABLE ` + table + ` (pad int, ` + c.columns + `, v text DEFAULT 'x', PRIMARY KEY (` + strings.Join(key, ", ") + `))`)
+			d.exec(`ALTER PUBLICATION runnel_` + d.name + ` ADD TABLE ` + table)
+			d.exec(`INSERT INTO ` + table + ` (` + strings.Join(key, ", ") + `) ` + c.values)
 			var want []string
 			changes := r.changes()
 			for _, c := range changes {
@@ -93,7 +95,7 @@ func TestChunkKeys(t *testing.T) {
 			}
 			for _, n := range []int{1, 5, 1000} {
 				var got []string
-				for _, row := range r.all("public.a", n, 0).Rows {
+				for _, row := range r.all("public."+table, n, 0).Rows {
 					got = append(got, fmt.Sprintf("%q %s", row.Key, row.JSON))
 				}
 				slices.Sort(got)

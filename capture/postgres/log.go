@@ -41,6 +41,7 @@ type Log struct {
 	snapshot string     // name of the slot's exported snapshot
 
 	dec     decoder
+	broken  error // why there is no next run
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -77,26 +78,22 @@ func (l *Log) snapshotName() string {
 	return l.snapshot
 }
 
-// Next implements capture.Log.
+// Next implements capture.Log. After an error, but for the end of ctx while nothing was there, there is no next.
 func (l *Log) Next(ctx context.Context) (capture.Run, error) {
+	if l.broken != nil {
+		return capture.Run{}, l.broken
+	}
 	d := &l.dec
 	d.reset()
 	defer l.wire.watch(ctx)()
 	for {
-		for !d.full() {
-			kind, body, ok, err := l.wire.frames.next()
-			if err != nil {
-				return capture.Run{}, err
-			}
-			if !ok {
-				break
-			}
-			if err := l.message(ctx, kind, body); err != nil {
-				return capture.Run{}, err
-			}
+		if err := l.buffered(ctx); err != nil {
+			l.broken = err // what was decoded in part is lost
+			return capture.Run{}, err
 		}
 		if d.ready() {
 			items, err := d.finish(ctx)
+			l.broken = err
 			return capture.Run{Items: items, More: l.wire.frames.more()}, err
 		}
 		switch err := l.wire.fill(ctx); {
@@ -108,6 +105,20 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 			return capture.Run{}, err
 		}
 	}
+}
+
+// buffered handles the messages that were read already, as far as they fit into a run.
+func (l *Log) buffered(ctx context.Context) error {
+	for !l.dec.full() {
+		kind, body, ok, err := l.wire.frames.next()
+		if err != nil || !ok {
+			return err
+		}
+		if err := l.message(ctx, kind, body); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // message handles one message of the copy mode.
