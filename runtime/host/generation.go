@@ -127,76 +127,17 @@ func (g *generation) insist(ctx context.Context, again *pause, try func() error)
 		err := try()
 		switch {
 		case err == nil:
-			g.health.works(g)
+			g.health.works(g, nil)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case sink.IsHalt(err) || sink.IsPermanent(err):
 			return haltError{err}
 		}
-		g.health.failed(g, err)
+		g.health.failed(g, nil, err)
 		if err := again.wait(ctx, err); err != nil {
 			return err
 		}
-	}
-}
-
-// health is whether the target takes writes. It is stalled from the second failure in a row.
-type health struct {
-	mu      sync.Mutex
-	fails   int
-	stalled bool
-	last    string
-	events  uint64
-}
-
-func (s *health) failed(g *generation, err error) {
-	s.mu.Lock()
-	s.fails++
-	s.last = err.Error()
-	turned := s.fails == 2
-	s.stalled = s.fails >= 2
-	s.mu.Unlock()
-	if turned {
-		g.log.Warn("function is stalled: what it needs does not answer; it is tried again until it does", "error", err)
-		g.tellStalled(true)
-	}
-	if observe := g.host.cfg.Observer.Retried; observe != nil {
-		observe(g.f.name, err)
-	}
-}
-
-func (s *health) works(g *generation) {
-	s.mu.Lock()
-	turned := s.stalled
-	s.fails, s.stalled, s.last = 0, false, ""
-	s.mu.Unlock()
-	if turned {
-		g.log.Info("function goes on")
-		g.tellStalled(false)
-	}
-}
-
-func (s *health) wrote(g *generation, events int) {
-	s.mu.Lock()
-	s.events += uint64(events)
-	s.mu.Unlock()
-	s.works(g)
-}
-
-func (s *health) clear(g *generation) {
-	s.mu.Lock()
-	turned := s.stalled
-	s.fails, s.stalled = 0, false
-	s.mu.Unlock()
-	if turned {
-		g.tellStalled(false)
-	}
-}
-
-func (g *generation) tellStalled(stalled bool) {
-	if observe := g.host.cfg.Observer.Stalled; observe != nil {
-		observe(g.f.name, stalled)
 	}
 }
 
@@ -217,7 +158,7 @@ func (g *generation) status(since time.Duration) registry.FunctionStatus {
 	}
 	g.health.mu.Lock()
 	defer g.health.mu.Unlock()
-	s.Stalled, s.LastError = g.health.stalled, g.health.last
+	s.Stalled, s.LastError = g.health.stalled(), g.health.last
 	s.Rate = float64(g.health.events) / max(since.Seconds(), 0.001)
 	g.health.events = 0
 	return s

@@ -89,6 +89,7 @@ func (l *lane) run(ctx context.Context) {
 		l.host.lanes.Add(1)
 		err := l.work(ctx)
 		l.leave()
+		l.g.health.works(l.g, l) // it tries nothing any more
 		l.host.lanes.Add(-1)
 		l.owned.Store(false)
 		if !errors.Is(err, errLost) && !errors.Is(err, errStopped) {

@@ -98,7 +98,11 @@ func (w *writer) deliver(ctx context.Context, jobs []*job) {
 		if w.settle(ctx, jobs, err) {
 			continue
 		}
-		w.g.health.failed(w.g, err)
+		for _, j := range jobs {
+			if !j.over {
+				w.g.health.failed(w.g, j.lane, err)
+			}
+		}
 		w.prove(ctx, jobs)
 		if again.wait(ctx, err) != nil {
 			finish(jobs, ctx.Err())
@@ -166,7 +170,7 @@ func (w *writer) handle(ctx context.Context, jobs []*job) error {
 	if err != nil {
 		return late(limited, err)
 	}
-	w.g.health.wrote(w.g, b.Len())
+	w.g.health.wrote(b.Len())
 	if observe := w.g.host.cfg.Observer.Written; observe != nil && b.Len() > 0 {
 		observe(w.g.f.name, b.Len(), bytes, time.Since(began))
 	}
@@ -215,6 +219,7 @@ func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
 func (j *job) durable() {
 	j.lane.read = j.span.To
 	j.over = true
+	j.lane.g.health.works(j.lane.g, j.lane)
 }
 
 func (j *job) finish(err error) { j.err, j.over = err, true }
@@ -248,14 +253,14 @@ func (w *writer) insist(ctx context.Context, l *lane, try func(context.Context) 
 		cancel()
 		switch {
 		case err == nil:
-			w.g.health.works(w.g)
+			w.g.health.works(w.g, l)
 			return nil
 		case errors.Is(err, sink.ErrClosed) || errors.Is(err, sink.ErrBehind):
 			return err
 		case sink.IsHalt(err) || sink.IsPermanent(err):
 			return haltError{err}
 		}
-		w.g.health.failed(w.g, err)
+		w.g.health.failed(w.g, l, err)
 		if again.wait(ctx, err) != nil {
 			return ctx.Err()
 		}
