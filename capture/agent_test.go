@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	stride  = flag.Int("stride", 7, "let the agent die at each n-th call only")
+	stride  = flag.Int("stride", 13, "let the agent die at each n-th call only")
 	verbose = flag.Bool("agentlog", false, "print the agents' logs")
 )
 
@@ -317,7 +317,7 @@ func death(t *testing.T, n int, keyless, after bool) bool {
 			if !died && w.settled() {
 				p.stop()
 				err := w.result(p)
-				if died = p.m.dead; !died && err != nil {
+				if died = p.m.gone(); !died && err != nil {
 					t.Fatal(err)
 				}
 				if !died {

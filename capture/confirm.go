@@ -133,6 +133,11 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 		return s, nil
 	}
 	rec, err := w.a.writeRecord(ctx, w.record, c)
+	if errors.Is(err, stream.ErrConflict) { // perhaps with our own write, whose answer nobody waited for
+		if now, e := w.a.readRecord(ctx); e == nil && now.Epoch == w.id.Epoch && now.Base == w.id.Base {
+			rec, err = w.a.writeRecord(ctx, now, c)
+		}
+	}
 	if err != nil {
 		return s, err
 	}

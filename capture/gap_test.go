@@ -2,6 +2,7 @@ package capture_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -238,9 +239,11 @@ func TestRewound(t *testing.T) {
 	}
 	w.traffic(0)
 	w.until(p, "settled", w.settled)
-	e, err := captures.Get(t.Context(), w.db.source)
+	rec := w.record()
+	rec.Epoch--
+	b, err := json.Marshal(rec)
 	if err == nil {
-		_, err = captures.Put(t.Context(), w.db.source, e.Value)
+		_, err = captures.Put(t.Context(), w.db.source, b)
 	}
 	if err != nil {
 		t.Fatal(err)

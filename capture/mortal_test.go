@@ -39,6 +39,19 @@ func (m *mortal) enter() (dead, dies bool) {
 	return false, false
 }
 
+// last says whether the call under way is the one that has an effect and no answer.
+func (m *mortal) last() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead && m.after
+}
+
+func (m *mortal) gone() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead
+}
+
 func call[T any](m *mortal, f func() (T, error)) (T, error) {
 	var zero T
 	dead, dies := m.enter()
@@ -87,7 +100,7 @@ type mortalChain struct {
 func (c *mortalChain) Publish(ctx context.Context, m *stream.Outgoing) (uint64, error) {
 	return call(c.m, func() (uint64, error) {
 		n, err := c.Chain.Publish(ctx, m)
-		if err == nil && c.m.after && c.m.calls == c.m.at { // it is on its way when the process dies
+		if err == nil && c.m.last() { // it is on its way when the process dies
 			err = c.Chain.Flush()
 		}
 		return n, err
