@@ -270,6 +270,45 @@ func TestAnotherFunctionIsNotDelayed(t *testing.T) {
 	h.complete(t, f.events)
 }
 
+// One partition that cannot be written stalls the function, whatever the others write, and does not hold them up. A worker
+// that waits for the target stops at once.
+func TestOnePartitionStalls(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 4})
+	name := newFunction(t, f, "$.public.orders", "batch: {rows: 5}")
+	h := newTarget(t)
+	h.fail = func(b sink.Batch) error {
+		if b.Spans[0].Partition == 0 {
+			return sink.RetryAfter(50*time.Millisecond, errors.New("shard 0 is down"))
+		}
+		return nil
+	}
+	var turns []bool
+	stop := start(t, name, only(h), func(c *host.Config) {
+		c.RetryMax = time.Minute
+		c.Observer.Stalled = func(_ string, s bool) { h.mu.Lock(); turns = append(turns, s); h.mu.Unlock() }
+	})
+	stalled := func() string { h.mu.Lock(); defer h.mu.Unlock(); return fmt.Sprint(turns) }
+	f.put(f.schema, keys(0, 100)...)
+	waitFor(t, "stalled", func() bool { return stalled() == "[true]" })
+	f.put(f.schema, keys(0, 100)...)
+	var want []written
+	for _, w := range f.events {
+		if w.partition != 0 {
+			want = append(want, w)
+		}
+	}
+	h.complete(t, want)
+	if got := stalled(); got != "[true]" {
+		t.Errorf("stalled: %s", got)
+	}
+	began := time.Now()
+	stop()
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("stopping takes %v", d)
+	}
+}
+
 // stuck never ends by itself.
 type stuck struct{}
 
