@@ -118,6 +118,11 @@ func (w *writer) holds(ctx context.Context, s sent) error {
 		return fmt.Errorf("epoch %d of the stream is later than ours, %d: %w", end.Message.Writer.Epoch, w.id.Epoch, stream.ErrFenced)
 	case end.Last < s.sequence || end.Message != nil && end.Message.Last() < s.version:
 		return fmt.Errorf("stream of %s ends at %d, %d was stored: %w", w.a.cfg.Source, end.Last, s.sequence, stream.ErrRewound)
+	case end.Deleted > 0:
+		w.damaged.Do(func() {
+			w.a.cfg.Log.Error("messages are missing within the stream: nothing deletes there but damage; restore JetStream, then "+
+				"start once with --resnapshot", "source", w.a.cfg.Source, "messages", end.Deleted)
+		})
 	}
 	return nil
 }

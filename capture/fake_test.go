@@ -528,6 +528,9 @@ func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.C
 	if l.closed {
 		return nil, errClosed
 	}
+	if !slices.Contains(d.tables, r.Table) {
+		return nil, fmt.Errorf("table %s does not exist", r.Table)
+	}
 	d.chunks++
 	hidden := map[uint64]bool{}
 	for _, t := range d.log {

@@ -198,13 +198,17 @@ func TestStreamLost(t *testing.T) {
 	}
 }
 
-// rewound is a stream that, for one read, shows less than it acknowledged.
+// rewound is a stream that, for one read, shows less than it acknowledged, or does not answer for a while.
 type rewound struct {
 	*stream.Stream
 	once atomic.Bool
+	away atomic.Bool
 }
 
 func (r *rewound) End(ctx context.Context) (stream.End, error) {
+	if r.away.Load() {
+		return stream.End{}, errors.New("no answer")
+	}
 	e, err := r.Stream.End(ctx)
 	if err == nil && r.once.CompareAndSwap(true, false) {
 		e.Last--
@@ -252,6 +256,39 @@ func TestRewound(t *testing.T) {
 	if err := <-retries; !errors.Is(err, stream.ErrConflict) {
 		t.Errorf("it started again for %v, want a conflict", err)
 	}
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(w.first())
+}
+
+// TestAway: without JetStream the slot is given back, so that another agent can have it.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(3)
+	ctx, stop := context.WithCancel(t.Context())
+	st := &rewound{Stream: w.st}
+	cfg := w.config()
+	cfg.Patience = 50 * time.Millisecond
+	a, err := capture.New(cfg, w.db, st, captures, snapshots, schemas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{stop: stop, done: make(chan error, 1)}
+	go func() { p.done <- a.Run(ctx) }()
+	w.until(p, "settled", w.settled)
+	st.away.Store(true)
+	w.until(p, "a free slot", func() bool {
+		w.db.mu.Lock()
+		defer w.db.mu.Unlock()
+		return w.db.owner == nil
+	})
+	second := w.start(0, false)
+	w.traffic(0)
+	w.until(second, "settled by the other one", w.settled)
+	w.end(second)
+	st.away.Store(false)
+	w.traffic(0)
 	w.until(p, "settled", w.settled)
 	w.end(p)
 	w.verify(w.first())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +31,8 @@ type job struct {
 	rows     int    // of the next chunk
 	began    time.Time
 	before   int64
+
+	abandoned bool // the table is not captured any more
 }
 
 // step is progress that counts once the stream has held its messages for the fsync horizon.
@@ -47,6 +50,10 @@ func (j *job) run(ctx context.Context) error {
 	}
 	for end := false; !end; {
 		win, err := j.chunk(ctx)
+		if errors.Is(err, errAbsent) {
+			j.abandoned = true
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -171,6 +178,9 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 			wait = 0
 		default:
 			wait = min(max(2*wait, 100*time.Millisecond), slowest)
+			if j.absent(ctx) {
+				return nil, errAbsent
+			}
 			j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", t.String(),
 				"error", err, "wait", wait)
 		}
@@ -178,6 +188,14 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// errAbsent: the table is not captured any more.
+var errAbsent = errors.New("the table is not captured any more")
+
+func (j *job) absent(ctx context.Context) bool {
+	tables, err := j.snap.Tables(ctx)
+	return err == nil && !slices.ContainsFunc(tables, func(t TableInfo) bool { return t.Schema.Table == j.table.Schema.Table })
 }
 
 // read is one try: read the chunk, write its marker, and wait until the log has come to it.

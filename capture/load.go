@@ -80,6 +80,11 @@ func (w *writer) loadAll(ctx context.Context, snap Snapshotter, tables []TableIn
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	for _, j := range jobs {
+		if j.abandoned {
+			delete(captured, j.table.Schema.Table)
+		}
+	}
 	if err := w.absent(ctx, load.ID, captured); err != nil {
 		return err
 	}

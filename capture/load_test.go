@@ -100,6 +100,41 @@ func TestWaiting(t *testing.T) {
 	w.equal(all)
 }
 
+// TestTableDropped: a table that goes while it is loaded does not hold up the others, and is loaded anew when it returns.
+func TestTableDropped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(60)
+	w.db.slow = 4 * time.Millisecond
+	tables := func(ts ...event.Table) {
+		w.db.mu.Lock()
+		defer w.db.mu.Unlock()
+		w.db.tables = ts
+	}
+	p := w.start(0, false)
+	w.until(p, "some chunks", func() bool {
+		w.db.mu.Lock()
+		defer w.db.mu.Unlock()
+		return w.db.chunks > 4
+	})
+	tables(users)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	tables(users, orders)
+	w.db.Commit(op{'d', orders, 1}) // also while it is not captured
+	p = w.start(0, false)
+	w.until(p, "the load of orders", func() bool {
+		e, err := snapshots.Get(t.Context(), capture.ProgressKey(w.db.source, w.record().Load.ID, orders))
+		return err == nil && bytes.Contains(e.Value, []byte(`"done":true`)) && !bytes.Contains(e.Value, []byte(`"gone"`))
+	})
+	w.end(p)
+	all, err := check.Read(t.Context(), w.st, w.db.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.equal(all)
+}
+
 // TestDeaths kills one agent after the other at random calls, under load.
 func TestDeaths(t *testing.T) {
 	t.Parallel()

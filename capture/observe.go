@@ -23,6 +23,7 @@ type Observer struct {
 	State     func(s State, detail string)
 	Published func(events, bytes int, commit time.Time) // a message was sent; commit is the newest event's
 	Stored    func(sequence uint64)                     // JetStream acknowledged everything up to here
+	Stalled   func(err error)                           // JetStream has stored nothing for seconds, and why; nil once it goes on
 	Recorded  func(p event.Position)                    // the record in KV names this position
 	Confirmed func(p event.Position)                    // the source may release its log up to here
 	Retained  func(bytes int64)                         // log that the slot holds back, at the start

@@ -38,8 +38,10 @@ type writer struct {
 	marks     map[string]*window
 	key, line []byte
 	idbuf     []byte
+	out       stream.Outgoing // of a single change
 
-	backlog  atomic.Bool   // more of the log was waiting at the last read
+	backlog  atomic.Bool // more of the log was waiting at the last read
+	damaged  sync.Once
 	appeared chan struct{} // a table was seen for the first time, or changed
 
 	recordMu sync.Mutex
@@ -171,10 +173,11 @@ func (w *writer) change(ctx context.Context, c *event.Change) error {
 		return w.everywhere(ctx, t, c)
 	}
 	w.line = event.AppendLine(w.line[:0], c)
-	return w.send(ctx, &stream.Outgoing{
+	w.out = stream.Outgoing{
 		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: w.changeID(c.Position),
 		Group: event.Group{From: w.cur, To: c.Position, K: 1, N: 1}, Data: w.line,
-	}, 1, c.CommitMS)
+	}
+	return w.send(ctx, &w.out, 1, c.CommitMS)
 }
 
 // rowKey appends the canonical key; a TRUNCATE and a table without a key have none.
@@ -233,7 +236,7 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 		}
 	}
 	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur}, w.chain.Stored())
-	if f := w.a.cfg.Observer.Published; f != nil {
+	if f := w.a.cfg.Observer.Published; f != nil && lines > 0 {
 		f(lines, len(m.Data), time.UnixMilli(commitMS))
 	}
 	return nil

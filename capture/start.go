@@ -188,8 +188,19 @@ func (a *Agent) newWriter(log Log, id event.Writer, rec record, g event.Group) *
 		appeared: make(chan struct{}, 1),
 	}
 	w.ledger.start(sent{sequence: id.Base, group: g, version: id.Version(id.Base, 0), position: w.cur})
-	w.chain = a.open(id, id.Base, stream.ChainOptions{Holds: log.Holds, Stored: a.cfg.Observer.Stored})
+	w.chain = a.open(id, id.Base, stream.ChainOptions{Holds: log.Holds, Stored: a.cfg.Observer.Stored, Stalled: a.stalled})
 	return w
+}
+
+func (a *Agent) stalled(err error) {
+	if err != nil {
+		a.cfg.Log.Warn("JetStream stores nothing, the agent waits", "source", a.cfg.Source, "error", err)
+	} else {
+		a.cfg.Log.Info("JetStream stores again", "source", a.cfg.Source)
+	}
+	if f := a.cfg.Observer.Stalled; f != nil {
+		f(err)
+	}
 }
 
 // prepare does what must be done before the log is read.
