@@ -377,3 +377,32 @@ func TestTakeover(t *testing.T) {
 		t.Errorf("turn %d", o.Turn)
 	}
 }
+
+// Workers freeze one after the other and wake up late; the target, which keeps checkpoints, has every row exactly once.
+func TestFrozenWorkersWakeUp(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 4})
+	name := newFunction(t, f, "$.public.orders", "batch: {rows: 7}")
+	p := newTransactional(t)
+	var gates []*gate
+	rows := 0
+	put := func(n int) {
+		f.put(f.schema, keys(rows, n)...)
+		rows += n
+	}
+	for range 3 {
+		w := &faulty{World: realWorld(), paused: &gate{}}
+		gates = append(gates, w.paused)
+		start(t, name, only(p), func(c *host.Config) { c.World, c.Lease = w, time.Second })
+		put(100 + rand.N(100))
+		p.want(t, once(keys(0, rows)), 0)
+		put(100)
+		w.paused.shut()
+		put(100)
+	}
+	for _, g := range gates {
+		g.lift()
+	}
+	put(200)
+	p.want(t, once(keys(0, rows)), 0)
+}
