@@ -135,7 +135,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 
 // loadID begins the message IDs of a part of a load. The epoch is in it, since a part that is read again may hold newer rows.
 func (w *writer) loadID(load string, t event.Table, part string) string {
-	return fmt.Sprintf("%s:s%s.%d:%s:%s:", w.a.cfg.Source, load, w.id.Epoch, t, part)
+	return fmt.Sprintf("%s:s%s.%d:%s.%s:%s:", w.a.cfg.Source, load, w.id.Epoch, event.EscapeToken(t.Schema), event.EscapeToken(t.Name), part)
 }
 
 // rows publishes rows as r events, many to a message.

@@ -1,5 +1,17 @@
 // Package capture is the agent between a source database and its stream: it publishes every committed change exactly once,
 // in commit order, and releases the source's log only after JetStream holds the change durably.
+//
+// It promises, and its tests check by letting it die at each of its calls to the outside:
+//   - No gap and no duplicate: the stream says where to go on, each start proves by a fence that it read that from the stream's
+//     present end, and where changes are missing Run ends with *GapError.
+//   - One writer: whoever starts later fences the earlier one, which ends with stream.ErrFenced.
+//   - The source is told to release what stream and record have held for the fsync horizon, never more, and never the last
+//     transaction that was published: seeing that one again shows at the next start that the log is still the same.
+//   - A load beside the running log ends in the table's state: a row that the log touched while its chunk was read is left to
+//     the log, and a chunk counts once the stream has held it for the horizon.
+//
+// Start in agent.go; start.go takes the stream over, publish.go and group.go write to it, confirm.go releases the source, and
+// load.go, job.go, chunk.go and keyless.go read tables.
 package capture
 
 import (
