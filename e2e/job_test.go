@@ -59,7 +59,7 @@ func TestMainJob(t *testing.T) {
 // scripts/bench measures.
 func TestIdleLatency(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, oneTarget)
+	p := newPipeline(t, oneTarget, "synchronous_commit=on") // else the WAL is written every 200 ms
 	p.fill(50)
 	p.start()
 	p.equal(30 * time.Second)
