@@ -266,7 +266,8 @@ func TestRun(t *testing.T) {
 func TestGap(t *testing.T) {
 	s := newShop(t)
 	r := startRun(t, s.file, "--data", s.data)
-	s.loaded() // before that, a lost slot would only begin the load again
+	// Before that, a lost slot would only begin the load again.
+	until(t, "the load is done", func() bool { return strings.Contains(r.log.String(), "load finished") })
 	r.stop(t)
 	s.sql(s.source, `SELECT pg_drop_replication_slot('runnel_shop')`)
 	s.sql(s.source, `UPDATE orders SET status = 'paid' WHERE id <= 10`)
