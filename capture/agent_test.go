@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	stride  = flag.Int("stride", 13, "let the agent die at each n-th call only")
+	stride  = flag.Int("stride", 29, "let the agent die at each n-th call only")
 	verbose = flag.Bool("agentlog", false, "print the agents' logs")
 )
 

@@ -48,7 +48,7 @@ func (w *world) hammer(seed uint64, rows int) (stop func()) {
 // TestLoadBesideTraffic: chunks are read while their rows change, commits show late, and tables are truncated.
 func TestLoadBesideTraffic(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
@@ -138,7 +138,7 @@ func TestTableDropped(t *testing.T) {
 // TestDeaths kills one agent after the other at random calls, under load.
 func TestDeaths(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
+	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
