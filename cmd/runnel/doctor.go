@@ -195,7 +195,7 @@ func (d *doctorCommand) folder(report *doctor.Report) {
 		report.Warn("data folder", "", "%s: %v", d.nats.data, err)
 		return
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
+	free := int64(st.Bavail) * st.Bsize
 	if free < 2<<30 {
 		report.Warn("data folder", "make room, or choose another one with --data", "%s has %s free", d.nats.data, size(free))
 	} else {

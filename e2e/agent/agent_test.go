@@ -77,7 +77,7 @@ func TestInterrupted(t *testing.T) {
 
 	var traffic sync.WaitGroup
 	busy, quiet := context.WithCancel(ctx)
-	traffic.Go(func() { write(t, busy, url) })
+	traffic.Go(func() { write(busy, t, url) })
 	for i := range 8 {
 		c, cancel := context.WithTimeout(ctx, time.Duration(200+300*i)*time.Millisecond)
 		if err := run(c); err != nil {
@@ -173,7 +173,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 // write changes rows until ctx ends.
-func write(t *testing.T, ctx context.Context, url string) {
+func write(ctx context.Context, t *testing.T, url string) {
 	db, err := pgx.Connect(ctx, url)
 	if err != nil {
 		t.Error(err)

@@ -144,7 +144,7 @@ func (d *demo) start() error {
 
 func (d *demo) kill() {
 	_ = d.cmd.Process.Kill()
-	<-d.ended
+	_ = <-d.ended // it was killed
 	d.cmd = nil
 }
 

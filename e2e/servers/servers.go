@@ -72,11 +72,14 @@ type Server struct {
 }
 
 // Kill stops the server the hard way (crash tests).
-func (s *Server) Kill() { s.cmd.Process.Kill(); <-s.done }
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // an error means that it has ended
+	<-s.done
+}
 
 // Stop asks the server to stop with sig and waits for it.
 func (s *Server) Stop(sig os.Signal) {
-	s.cmd.Process.Signal(sig)
+	_ = s.cmd.Process.Signal(sig)
 	select {
 	case <-s.done:
 	case <-time.After(10 * time.Second):
@@ -109,7 +112,9 @@ func tempDir(t TB, name string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(d) })
-	os.Chmod(d, 0o755)
+	if err := os.Chmod(d, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	return d
 }
 
@@ -135,9 +140,9 @@ func start(t TB, dir string, port int, cred *syscall.Credential, sig os.Signal, 
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		in.Write(stdin) // an error means that the server ended: wait says so
+		_, _ = in.Write(stdin) // an error means that the server ended: wait says so
 		done := make(chan struct{})
-		go func() { cmd.Wait(); in.Close(); close(done) }()
+		go func() { _ = cmd.Wait(); in.Close(); close(done) }()
 		s.cmd, s.done = cmd, done
 		return nil
 	}
@@ -259,6 +264,7 @@ func Postgres(t TB, major int, conf ...string) *Server {
 	}, nil, bin+"/postgres", args...)
 }
 
+// PostgresURL is the superuser's, for the database postgres.
 func (s *Server) PostgresURL() string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", s.Addr)
 }
@@ -299,13 +305,18 @@ func Elasticsearch(t TB, password string, settings ...string) *Server {
 	dir := tempDir(t, "es")
 	cred := unprivileged(t, dir)
 	for _, d := range []string{"config", "tmp"} {
-		os.Mkdir(dir+"/"+d, 0o755)
-		if cred != nil {
-			os.Chown(dir+"/"+d, int(cred.Uid), int(cred.Gid))
+		err := os.Mkdir(dir+"/"+d, 0o755)
+		if err == nil && cred != nil {
+			err = os.Chown(dir+"/"+d, int(cred.Uid), int(cred.Gid))
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
-	os.WriteFile(dir+"/config/log4j2.properties", []byte("status = error\nappender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n"+
-		"appender.c.layout.pattern = %d{ISO8601} %-5p %c{1.} %m%n\nrootLogger.level = info\nrootLogger.appenderRef.c.ref = c\n"), 0o644)
+	if err := os.WriteFile(dir+"/config/log4j2.properties", []byte("status = error\nappender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n"+
+		"appender.c.layout.pattern = %d{ISO8601} %-5p %c{1.} %m%n\nrootLogger.level = info\nrootLogger.appenderRef.c.ref = c\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	port := freePort(t)
 	set := map[string]string{"cluster.name": "test", "node.name": "test", "discovery.type": "single-node", "network.host": "127.0.0.1",
 		"http.port": strconv.Itoa(port), "transport.port": strconv.Itoa(freePort(t)), "path.home": home, "path.data": dir + "/data", "path.logs": dir + "/logs",

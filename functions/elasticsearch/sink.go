@@ -78,7 +78,14 @@ func New(c Config) (*Sink, error) {
 		}
 		pool.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
-	client, err := elastictransport.New(elastictransport.Config{URLs: urls, Username: c.User, Password: c.Password, APIKey: c.APIKey, DisableRetry: true, Transport: pool})
+	options := []elastictransport.Option{elastictransport.WithURLs(urls...), elastictransport.WithTransport(pool), elastictransport.WithDisableRetry()}
+	switch {
+	case c.APIKey != "":
+		options = append(options, elastictransport.WithAPIKey(c.APIKey))
+	case c.User != "":
+		options = append(options, elastictransport.WithBasicAuth(c.User, c.Password))
+	}
+	client, err := elastictransport.NewClient(options...)
 	if err != nil {
 		return nil, fmt.Errorf("elasticsearch: %w", err)
 	}

@@ -110,7 +110,7 @@ func (k keyRule) appendObject(dst []byte, v Value) ([]byte, bool) {
 	dst = append(dst, objOpen)
 	m := membersOf(v, 0, 0)
 	for m.next() {
-		dst = keyRule{}.appendString(append(dst, tagString), Value(v[m.nameFrom-1:m.nameUntil+1]))
+		dst = keyRule{}.appendString(append(dst, tagString), v[m.nameFrom-1:m.nameUntil+1])
 		var ok bool
 		if dst, ok = k.append(dst, m.value()); !ok {
 			return dst, false

@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/runnel-dev/runnel/runtime/stream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // cluster is three servers in this process.

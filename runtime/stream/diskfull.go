@@ -100,7 +100,7 @@ func probe(dir string) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return fmt.Errorf("look at the disk of %s: %w", dir, err)
 	}
-	if uint64(fs.Bavail)*uint64(fs.Bsize) < roomNeeded {
+	if fs.Bavail*uint64(fs.Bsize) < roomNeeded {
 		return ErrDiskFull
 	}
 	name := filepath.Join(dir, "probe")

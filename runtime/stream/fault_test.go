@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/stream"
-	"golang.org/x/sys/unix"
 )
 
 // freePort is a port that a server can use again after a restart.

@@ -1,7 +1,6 @@
 package stream_test
 
 import (
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -68,7 +67,7 @@ func (p *proxy) pipe(to, from net.Conn, lose *atomic.Bool) {
 				return
 			}
 		}
-		if err == io.EOF || err != nil {
+		if err != nil {
 			return
 		}
 	}

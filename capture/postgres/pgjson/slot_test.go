@@ -24,7 +24,7 @@ func (o *oracle) replicated(t *testing.T, n int) map[string]string {
 	rows, catalog := map[string]string{}, pgjson.New(o.conn)
 	names, types, tables := map[uint32][]string{}, map[uint32][]*pgjson.Type{}, map[uint32]string{}
 	for len(rows) < n {
-		change := receive(t, ctx, conn)
+		change := receive(ctx, t, conn)
 		switch m := change.(type) {
 		case *pglogrepl.RelationMessage:
 			var refs []pgjson.Ref
@@ -57,7 +57,7 @@ func (o *oracle) replicated(t *testing.T, n int) map[string]string {
 }
 
 // receive gives the next message of the log.
-func receive(t *testing.T, ctx context.Context, conn *pgconn.PgConn) pglogrepl.Message {
+func receive(ctx context.Context, t *testing.T, conn *pgconn.PgConn) pglogrepl.Message {
 	for {
 		m, err := conn.ReceiveMessage(ctx)
 		if err != nil {
