@@ -22,7 +22,7 @@ type agents struct {
 	session    *session
 	board      *board
 	log        *slog.Logger
-	only       []string // sources; none means all
+	only       []string // sources; nil means all
 	lone       bool     // an agent that must stop ends the process, as for `runnel capture`
 	resnapshot bool     // the first start of each source goes on past a gap
 
@@ -84,7 +84,10 @@ func (a *agents) follow(ctx context.Context, entries <-chan stream.Entry, watche
 		case e := <-entries:
 			err = a.apply(ctx, e)
 		case name := <-retry:
-			err = a.refresh(ctx, name)
+			if e := a.refresh(ctx, name); e != nil { // NATS is away
+				a.log.Warn("cannot look at a source; it is tried again", "source", name, "error", e, "wait", pause)
+				a.tasks.Go(func() { later(ctx, pause, retry, name) })
+			}
 		case x := <-a.ended:
 			if a.running[x.name] != x { // it was told to stop
 				continue
@@ -127,7 +130,7 @@ func (a *agents) refresh(ctx context.Context, name string) error {
 
 // apply brings the agent of a source in line with its record.
 func (a *agents) apply(ctx context.Context, e stream.Entry) error {
-	if len(a.only) > 0 && !slices.Contains(a.only, e.Key) {
+	if a.only != nil && !slices.Contains(a.only, e.Key) {
 		return nil
 	}
 	var record registry.SourceRecord
@@ -238,23 +241,24 @@ func (a *agents) over(ctx context.Context, x *agent) error {
 		return x.err
 	}
 	_, ran, err := a.session.registry.CaptureOf(ctx, x.name)
-	if err != nil {
-		return err
+	if err != nil { // NATS is away; an agent that is started once too often only fails again
+		a.log.Warn("cannot read the record of a source", "source", x.name, "error", err)
+		ran = true
 	}
-	if !needsOperator(x.err) {
-		if !ran || a.lone {
-			return fmt.Errorf("source %s: %w", x.name, x.err)
+	act := needsOperator(x.err)
+	if act {
+		if err := a.session.registry.SetSourceState(ctx, x.name, registry.Halted, x.err.Error()); err != nil {
+			a.log.Warn("cannot note that a source halts", "source", x.name, "error", err)
 		}
-		a.log.Warn("capture failed and is tried again", "source", x.name, "error", x.err, "wait", pause)
-		return nil
 	}
-	if err := a.session.registry.SetSourceState(ctx, x.name, registry.Halted, x.err.Error()); err != nil {
-		return err
-	}
-	if !ran || a.lone {
+	switch {
+	case !ran || a.lone:
 		return fmt.Errorf("source %s: %w", x.name, x.err)
+	case act:
+		a.log.Error("capture halted; functions go on with what the stream holds", "source", x.name, "error", x.err, "then", "runnel resume "+x.name)
+	default:
+		a.log.Warn("capture failed and is tried again", "source", x.name, "error", x.err, "wait", pause)
 	}
-	a.log.Error("capture halted; functions go on with what the stream holds", "source", x.name, "error", x.err, "then", "runnel resume "+x.name)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -75,18 +76,41 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 	if err := revive(ctx, s.registry, sources, functions); err != nil {
 		return err
 	}
-	if !r.nats.external() { // what was deployed here before has no other process
-		sources, functions = nil, nil
-	}
 	board := newBoard(newMetrics())
-	h, err := host.New(host.Config{
-		Conn: s.conn, Registry: s.registry, Functions: functions, NewHandler: handlerMaker(log), Log: log, Observer: board.host(),
-	})
+	a := &agents{session: s, board: board, log: log, resnapshot: r.resnapshot}
+	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: board.host()}
+	if r.nats.external() { // what else is deployed there has processes of its own
+		a.only, config.Functions = sources, functions
+	} else if err := others(ctx, s.registry, sources, functions, log); err != nil {
+		return err
+	}
+	var parts []func(context.Context) error
+	if len(sources) > 0 || !r.nats.external() {
+		parts = append(parts, a.run)
+	}
+	if len(functions) > 0 || !r.nats.external() {
+		h, err := host.New(config)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, h.Run)
+	}
+	return together(ctx, r.http, board, screen, log, parts...)
+}
+
+// others says what was deployed here before and goes on, although the files do not have it.
+func others(ctx context.Context, r *registry.Registry, sources, functions []string, log *slog.Logger) error {
+	deployed, err := r.Files(ctx)
 	if err != nil {
 		return err
 	}
-	a := &agents{session: s, board: board, log: log, only: sources, resnapshot: r.resnapshot}
-	return together(ctx, r.http, board, screen, log, a.run, h.Run)
+	s, f := namesOf(deployed)
+	for _, name := range append(s, f...) {
+		if !slices.Contains(sources, name) && !slices.Contains(functions, name) {
+			log.Info("deployed before and not in the files: it goes on", "name", name, "to_stop_it", "runnel delete "+name)
+		}
+	}
+	return nil
 }
 
 // together runs the parts of a process until ctx ends or one of them fails, with health, metrics and the terminal beside them.
