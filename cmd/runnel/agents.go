@@ -24,10 +24,12 @@ type agents struct {
 	log        *slog.Logger
 	only       []string // sources; nil means all
 	lone       bool     // an agent that must stop ends the process, as for `runnel capture`
-	resnapshot bool     // the first start of each source goes on past a gap
+	resnapshot bool     // the first start of each source goes on past a gap, also where its record says halted
 
 	running map[string]*agent
 	ended   chan *agent
+	passed  map[string]bool // under resnapshot: sources that have had their first start
+	past    chan string     // and those that have just come there
 	tasks   sync.WaitGroup
 }
 
@@ -48,6 +50,7 @@ const pause = 5 * time.Second
 // stopped an agent that had never run, or any under lone.
 func (a *agents) run(ctx context.Context) error {
 	a.running, a.ended = map[string]*agent{}, make(chan *agent)
+	a.passed, a.past = map[string]bool{}, make(chan string)
 	inner, cancel := context.WithCancel(ctx)
 	entries, watched := make(chan stream.Entry), make(chan error, 1)
 	a.tasks.Go(func() {
@@ -87,6 +90,12 @@ func (a *agents) follow(ctx context.Context, entries <-chan stream.Entry, watche
 			if e := a.refresh(ctx, name); e != nil { // NATS is away
 				a.log.Warn("cannot look at a source; it is tried again", "source", name, "error", e, "wait", pause)
 				a.tasks.Go(func() { later(ctx, pause, retry, name) })
+			}
+		case name := <-a.past:
+			a.passed[name] = true
+			if e := revive(ctx, a.session.registry, []string{name}, nil); e != nil { // NATS is away
+				a.log.Warn("cannot note that a source runs; it is tried again", "source", name, "error", e, "wait", pause)
+				a.tasks.Go(func() { later(ctx, pause, a.past, name) })
 			}
 		case x := <-a.ended:
 			if a.running[x.name] != x { // it was told to stop
@@ -140,7 +149,9 @@ func (a *agents) apply(ctx context.Context, e stream.Entry) error {
 		}
 	}
 	now := a.running[e.Key]
-	wanted := !e.Deleted && record.State == registry.Running
+	// Where the way past a gap begins, the record still says halted, so that agents without it do not take the slot first.
+	again := a.resnapshot && !a.passed[e.Key]
+	wanted := !e.Deleted && (record.State == registry.Running || again && record.State == registry.Halted)
 	if now != nil && (!wanted || now.spec != record.Spec) {
 		a.log.Info("stopping capture", "source", e.Key, "state", record.State)
 		now.cancel()
@@ -167,7 +178,7 @@ func (a *agents) apply(ctx context.Context, e stream.Entry) error {
 
 func (a *agents) start(ctx context.Context, name, spec string) {
 	c, cancel := context.WithCancel(ctx)
-	x := &agent{name: name, spec: spec, cancel: cancel, again: a.resnapshot, done: make(chan struct{})}
+	x := &agent{name: name, spec: spec, cancel: cancel, again: a.resnapshot && !a.passed[name], done: make(chan struct{})}
 	a.running[name] = x
 	a.board.source(name, func(s *sourceLine) { s.State, s.Detail, s.Reason, s.Changed = capture.Connecting, "", "", time.Now() })
 	a.tasks.Go(func() {
@@ -199,7 +210,7 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 	r := a.session.registry
 	agent, err := capture.New(capture.Config{
 		Source: x.name, Horizon: a.session.conn.Horizon(), Parallel: spec.Snapshot.Parallel, ChunkRows: spec.Snapshot.ChunkRows,
-		Resnapshot: x.again, Log: a.log, Observer: a.board.agent(x.name),
+		Resnapshot: x.again, Log: a.log, Observer: a.observer(ctx, x),
 	}, source, st, r.Captures, r.Snapshots, r.Schemas)
 	if err != nil {
 		return err
@@ -210,6 +221,29 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 	x.cancel()
 	polled.Wait()
 	return err
+}
+
+// observer is the board's, which also hears of an agent that has passed its gap.
+func (a *agents) observer(ctx context.Context, x *agent) capture.Observer {
+	o := a.board.agent(x.name)
+	if !x.again {
+		return o
+	}
+	told, first := o.State, sync.OnceFunc(func() {
+		a.tasks.Go(func() {
+			select {
+			case a.past <- x.name:
+			case <-ctx.Done():
+			}
+		})
+	})
+	o.State = func(state capture.State, detail string) {
+		told(state, detail)
+		if state == capture.Streaming {
+			first()
+		}
+	}
+	return o
 }
 
 // pollRetained asks the source now and then how much log the slot holds back.
@@ -247,6 +281,7 @@ func (a *agents) over(ctx context.Context, x *agent) error {
 	}
 	act := needsOperator(x.err)
 	if act {
+		a.passed[x.name] = true // one try is what --resnapshot stands for
 		if err := a.session.registry.SetSourceState(ctx, x.name, registry.Halted, x.err.Error()); err != nil {
 			a.log.Warn("cannot note that a source halts", "source", x.name, "error", err)
 		}

@@ -46,8 +46,10 @@ func (c *captureCommand) run(ctx context.Context, name string, errs io.Writer) e
 		return err
 	}
 	defer s.close()
-	if err := revive(ctx, s.registry, []string{name}, nil); err != nil {
-		return err
+	if !c.resnapshot { // else it is revived once it is past the gap
+		if err := revive(ctx, s.registry, []string{name}, nil); err != nil {
+			return err
+		}
 	}
 	board := newBoard(newMetrics())
 	a := &agents{session: s, board: board, log: log, only: []string{name}, lone: true, resnapshot: c.resnapshot}

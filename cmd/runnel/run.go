@@ -73,7 +73,11 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 		return err
 	}
 	sources, functions := namesOf(files)
-	if err := revive(ctx, s.registry, sources, functions); err != nil {
+	halted := sources
+	if r.resnapshot { // revived once they are past the gap
+		halted = nil
+	}
+	if err := revive(ctx, s.registry, halted, functions); err != nil {
 		return err
 	}
 	board := newBoard(newMetrics())
