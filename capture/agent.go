@@ -98,7 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case errors.As(err, &gap):
 			return err
 		case errors.Is(err, stream.ErrFenced):
-			return fmt.Errorf("source %s: %w; see which other agent runs on it", a.cfg.Source, err)
+			return fmt.Errorf("%w; see which other agent runs on it", err)
 		case ctx.Err() != nil:
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 				return nil // nothing had been sent

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -126,20 +125,15 @@ func (w *writer) marked(ctx context.Context, id string) error {
 	if win.torn {
 		return nil
 	}
-	if err := w.rows(ctx, win.chunk, win.touched, w.loadID(win.load, win.table, strconv.Itoa(win.number))); err != nil {
+	if err := w.rows(ctx, win.chunk, win.touched, win.load, strconv.Itoa(win.number)); err != nil {
 		return err
 	}
 	win.stored, win.sequence = true, w.chain.Sent()
 	return nil
 }
 
-// loadID begins the message IDs of a part of a load. The epoch is in it, since a part that is read again may hold newer rows.
-func (w *writer) loadID(load string, t event.Table, part string) string {
-	return fmt.Sprintf("%s:s%s.%d:%s.%s:%s:", w.a.cfg.Source, load, w.id.Epoch, event.EscapeToken(t.Schema), event.EscapeToken(t.Name), part)
-}
-
 // rows publishes rows as r events, many to a message.
-func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}, id string) error {
+func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}, load, chunk string) error {
 	t, err := w.table(ctx, c.Schema)
 	if err != nil {
 		return err
@@ -156,7 +150,7 @@ func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}
 			return nil
 		}
 		n++
-		m := stream.Outgoing{Subject: t.subjects[p], ID: id + strconv.Itoa(n), Group: at(w.cur), Data: data}
+		m := stream.Outgoing{Subject: t.subjects[p], ID: event.SnapshotID(w.a.cfg.Source, load, w.id.Epoch, c.Schema.Table, chunk, n), Group: at(w.cur), Data: data}
 		return w.send(ctx, &m, lines, c.ReadMS)
 	}
 	for i := range c.Rows {
@@ -211,11 +205,11 @@ func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load s
 	now := time.Now().UnixMilli()
 	w.line = event.AppendLine(w.line[:0], &event.Change{Op: op, Schema: s, Cutoff: cutoff, Position: w.cur, CommitMS: now, Snapshot: true})
 	data := append([]byte(nil), w.line...)
-	g, id := at(w.cur), w.loadID(load, s.Table, op.String())
+	g := at(w.cur)
 	g.N = len(t.subjects)
 	for p, subject := range t.subjects {
 		g.K = p + 1
-		m := stream.Outgoing{Subject: subject, ID: id + strconv.Itoa(p), Group: g, Data: data}
+		m := stream.Outgoing{Subject: subject, ID: event.SnapshotID(w.a.cfg.Source, load, w.id.Epoch, s.Table, op.String(), p), Group: g, Data: data}
 		if err := w.send(ctx, &m, 1, now); err != nil {
 			return 0, 0, false, err
 		}

@@ -163,7 +163,7 @@ func (w *writer) idle(ctx context.Context) error {
 	if w.pending != nil || w.seen.Compare(w.cur) <= 0 || time.Since(w.moved) < w.a.cfg.Idle {
 		return nil
 	}
-	m := stream.Outgoing{Subject: event.MarkSubject(w.a.cfg.Source), ID: w.changeID(w.seen), Group: at(w.seen)}
+	m := stream.Outgoing{Subject: event.MarkSubject(w.a.cfg.Source), ID: event.MessageID(w.a.cfg.Source, w.seen), Group: at(w.seen)}
 	if err := w.send(ctx, &m, 0, 0); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func (w *writer) everywhere(ctx context.Context, t *table, c *event.Change) erro
 		piece := *c
 		piece.Position.Part += uint32(p)
 		w.line = event.AppendLine(w.line[:0], &piece)
-		m := stream.Outgoing{Subject: subject, ID: w.changeID(piece.Position), Group: g, Data: w.line}
+		m := stream.Outgoing{Subject: subject, ID: event.MessageID(w.a.cfg.Source, piece.Position), Group: g, Data: w.line}
 		if err := w.send(ctx, &m, 1, c.CommitMS); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (w *writer) collect(p *pending, subject string, c *event.Change) {
 	if !ok {
 		i = len(p.messages)
 		p.by[subject] = i
-		p.messages = append(p.messages, piece{Outgoing: stream.Outgoing{Subject: subject, ID: w.changeID(c.Position)}})
+		p.messages = append(p.messages, piece{Outgoing: stream.Outgoing{Subject: subject, ID: event.MessageID(w.a.cfg.Source, c.Position)}})
 	}
 	m := &p.messages[i]
 	m.Data = event.AppendLine(m.Data, c)

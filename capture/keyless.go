@@ -38,8 +38,8 @@ func (a *Agent) keyless(ctx context.Context, p plan, info Info, tables []TableIn
 		return lacking, nil
 	}
 	if _, ok := a.src.(Renewer); !ok {
-		return nil, fmt.Errorf("source %s: table %s has no key, and its rows can only be read together with a new slot; drop the slot %s, "+
-			"or give the table a primary key", a.cfg.Source, lacking[0].Schema.Table, info.Slot)
+		return nil, fmt.Errorf("table %s has no key, and its rows can only be read together with a new slot; drop the slot %s, "+
+			"or give the table a primary key", lacking[0].Schema.Table, info.Slot)
 	}
 	a.renew = true
 	return nil, errRenew
@@ -64,7 +64,7 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 		err := snap.Whole(ctx, p.Table, func(c *Chunk) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if err := w.rows(ctx, c, nil, w.loadID(w.load.ID, p.Table, strconv.Itoa(p.Chunks))); err != nil {
+			if err := w.rows(ctx, c, nil, w.load.ID, strconv.Itoa(p.Chunks)); err != nil {
 				return err
 			}
 			p.Chunks++

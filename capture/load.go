@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/registry"
-	"golang.org/x/sync/errgroup"
 )
 
 // looking is how often new tables are looked for, and published transactions are forgotten that every snapshot shows.

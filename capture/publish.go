@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
-	"golang.org/x/sync/errgroup"
 )
 
 // errEpoch: as many messages as a version can tell apart were published.
@@ -37,7 +38,6 @@ type writer struct {
 	windows   map[event.Table][]*window
 	marks     map[string]*window
 	key, line []byte
-	idbuf     []byte
 	out       stream.Outgoing // of a single change
 
 	backlog  atomic.Bool // more of the log was waiting at the last read
@@ -174,7 +174,7 @@ func (w *writer) change(ctx context.Context, c *event.Change) error {
 	}
 	w.line = event.AppendLine(w.line[:0], c)
 	w.out = stream.Outgoing{
-		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: w.changeID(c.Position),
+		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: event.MessageID(w.a.cfg.Source, c.Position),
 		Group: event.Group{From: w.cur, To: c.Position, K: 1, N: 1}, Data: w.line,
 	}
 	return w.send(ctx, &w.out, 1, c.CommitMS)
@@ -190,12 +190,6 @@ func rowKey(dst []byte, c *event.Change) ([]byte, error) {
 		row = c.Before
 	}
 	return c.Schema.AppendKey(dst, event.RowOf(row))
-}
-
-func (w *writer) changeID(p event.Position) string {
-	w.idbuf = append(append(w.idbuf[:0], w.a.cfg.Source...), ':')
-	w.idbuf = p.AppendID(w.idbuf)
-	return string(w.idbuf)
 }
 
 // table finds what is known of a table's version; the first time its columns are written to KV, before any event uses them.

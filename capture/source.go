@@ -112,7 +112,7 @@ type Info struct {
 	RetainedBytes int64 // log that the slot holds back
 }
 
-// ErrNoSnapshot: the slot's exported snapshot is over.
+// ErrNoSnapshot says that the slot's exported snapshot is over.
 var ErrNoSnapshot = errors.New("the slot's exported snapshot is over")
 
 // GapError says that changes are missing between stream and log. It is never passed over silently.

@@ -67,7 +67,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	clock := uint32(max(1, min(info.Clock-epochs, event.MaxEpoch)))
 	epoch := max(p.seen+1, clock)
 	if epoch > event.MaxEpoch {
-		return nil, fmt.Errorf("source %s: epoch %d is the last one there can be; use another source name", a.cfg.Source, p.seen)
+		return nil, fmt.Errorf("epoch %d is the last one there can be; use another source name", p.seen)
 	}
 	id, err := a.stream.Fence(ctx, p.last, epoch, p.group, strconv.FormatUint(a.cfg.Random(), 36))
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, ctx.Err()
 	}
 	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
-		return nil, fmt.Errorf("source %s: %w", a.cfg.Source, err)
+		return nil, err
 	}
 	w := a.newWriter(log, id, rec, p.group)
 	if err := w.prepare(ctx, keyless); err != nil {
@@ -154,7 +154,7 @@ func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p 
 	}
 	switch {
 	case gap != nil && !a.cfg.Resnapshot:
-		return fmt.Errorf("source %s: %w", a.cfg.Source, gap)
+		return gap
 	case gap != nil:
 		a.cfg.Log.Warn("going on past a gap", "source", a.cfg.Source, "reason", gap.Reason, "position", info.Confirmed.String())
 		fallthrough

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -219,7 +220,7 @@ func TestWhole(t *testing.T) {
 	}
 	r.start(r.Info().Confirmed)
 	expect(t, lines(r.changes()), `c public.a {"v":0,"w":"later"} last`)
-	if err := read(); err != capture.ErrNoSnapshot {
+	if err := read(); !errors.Is(err, capture.ErrNoSnapshot) {
 		t.Errorf("got %v", err)
 	}
 }

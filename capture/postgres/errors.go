@@ -62,5 +62,5 @@ func (s *Source) explain(action string, err error) error {
 }
 
 func (s *Source) gap(reason string, args ...any) error {
-	return &capture.GapError{Reason: fmt.Sprintf(reason, args...), Fix: "run: runnel capture " + s.cfg.Name + " --resnapshot"}
+	return &capture.GapError{Reason: fmt.Sprintf(reason, args...), Fix: "run once with --resnapshot to go on from where the log can be read and load everything again"}
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -318,7 +319,7 @@ func (d *database) eventually(sql string, args ...any) {
 	d.t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var ok *bool
-		if err := d.QueryRow(d.t.Context(), sql, args...).Scan(&ok); err != nil && err != pgx.ErrNoRows {
+		if err := d.QueryRow(d.t.Context(), sql, args...).Scan(&ok); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			d.t.Fatalf("%s: %v", sql, err)
 		}
 		if ok != nil && *ok {

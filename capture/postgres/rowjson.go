@@ -8,13 +8,13 @@ import (
 )
 
 // selected is the column in a SELECT whose rows become JSON by row_to_json. That would call a type's own cast to json, which
-// the log cannot: such a column is selected as text.
+// the log cannot: such a column is selected as text. (IS NOT NULL would be false for a composite with a NULL in it.)
 func (c *relColumn) selected() string {
 	name := quote(c.name)
 	if !c.typ.Cast {
 		return "s." + name
 	}
-	return fmt.Sprintf("CASE WHEN s.%s IS NOT NULL THEN pg_catalog.format('%%s', s.%[1]s) END AS %[1]s", name)
+	return fmt.Sprintf("CASE WHEN s.%s IS DISTINCT FROM NULL THEN pg_catalog.format('%%s', s.%[1]s) END AS %[1]s", name)
 }
 
 // line makes the log's bytes of what row_to_json printed: one line, and the values that were selected as text encoded here.

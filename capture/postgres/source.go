@@ -170,7 +170,7 @@ func (a *acquisition) take(ctx context.Context) (capture.Log, error) {
 		return nil, a.explain("identify the server", err)
 	}
 	l := &Log{source: a.Source, pool: a.pool, wire: a.wire, version: a.version, log: a.cfg.Log, catalog: pgjson.New(a.pool)}
-	if l.publications, err = a.Source.publications(ctx, a.pool); err != nil {
+	if l.publications, err = a.publications(ctx, a.pool); err != nil {
 		return nil, err
 	}
 	if system.Timeline > 1 {

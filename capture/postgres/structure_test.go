@@ -45,6 +45,7 @@ func TestStructureChanges(t *testing.T) {
 			b.WriteByte('\n')
 		case capture.Changed:
 			fmt.Fprintf(&b, "%s %s\n", i.Change.Op, i.Change.After)
+		default:
 		}
 	}
 	// What is read again after the key was changed is described with the key that its old rows have.

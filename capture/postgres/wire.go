@@ -189,7 +189,7 @@ func (w *wire) close(ctx context.Context) {
 	w.socket.SetDeadline(time.Now().Add(goodbye))
 	w.conn.Frontend().Send(&pgproto3.Terminate{})
 	if w.conn.Frontend().Flush() == nil {
-		io.Copy(io.Discard, w.socket)
+		_, _ = io.Copy(io.Discard, w.socket)
 	}
 	w.conn.Close(ctx)
 }

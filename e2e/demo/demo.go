@@ -144,7 +144,7 @@ func (d *demo) start() error {
 
 func (d *demo) kill() {
 	_ = d.cmd.Process.Kill()
-	_ = <-d.ended // it was killed
+	<-d.ended //nolint:errcheck // it was killed
 	d.cmd = nil
 }
 
