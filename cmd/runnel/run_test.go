@@ -300,6 +300,10 @@ func TestFirstStart(t *testing.T) {
 		"NoServer":   {"postgres://postgres@127.0.0.1:1/postgres?sslmode=disable", "refused"},
 	} {
 		t.Setenv("SHOP_URL", c.url)
+		if name == "NoRight" {
+			contains(t, "doctor", s.run("doctor", s.file), "role weak may not replicate\n        → ALTER ROLE \"weak\" REPLICATION;",
+				`GRANT SELECT ON "public"."orders" TO "weak";`, `CREATE PUBLICATION "runnel_shop" FOR TABLE ONLY "public"."orders"`, "[exit 1]")
+		}
 		r := startRun(t, s.file, "--data", filepath.Join(t.TempDir(), name))
 		if code := r.wait(t); code != exitRuntime {
 			t.Errorf("%s: got exit code %d, want %d", name, code, exitRuntime)
