@@ -282,10 +282,16 @@ func TestGap(t *testing.T) {
 		t.Errorf("readyz: got %d %s", code, text)
 	}
 	contains(t, "readyz", text, "source shop: halted")
-	r.stop(t)
 
-	r = startRun(t, s.file, "--data", s.data, "--resnapshot")
+	// An agent beside it goes on past the gap; the one inside of run stands by.
+	ctx, cancel := context.WithCancel(t.Context())
+	agent := &running{cancel: cancel, code: make(chan int, 1)}
+	go func() {
+		agent.code <- execute(ctx, []string{"capture", "shop", "--data", s.data, "--resnapshot", "--http", "none"}, strings.NewReader(""), io.Discard, &agent.log)
+	}()
 	until(t, "10 changes copied", func() bool { return s.copied("paid") == 10 })
+	until(t, "running", func() bool { return s.states() == "shop running, copy running" })
+	agent.stop(t)
 	r.stop(t)
 }
 
