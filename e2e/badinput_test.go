@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -32,9 +33,10 @@ func (a attempt) refused(t *testing.T, code int) string {
 	if a.data == "" {
 		a.data = t.TempDir()
 	}
-	cmd := exec.CommandContext(t.Context(), binary, append(a.args, "--data", a.data)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append(a.args, "--data", a.data)...)
 	cmd.Env = append(os.Environ(), a.env...)
-	began := time.Now()
 	all, _ := cmd.CombinedOutput() // the code says more
 	text, entries := separate(string(all))
 	if got := cmd.ProcessState.ExitCode(); got != code {
@@ -47,9 +49,6 @@ func (a attempt) refused(t *testing.T, code int) string {
 	}
 	if n := strings.Count("\n"+text, "\nrunnel: "); n != 1 {
 		t.Errorf("%v: got %d errors, want 1:\n%s", a.args, n, text)
-	}
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("%v: took %v", a.args, took)
 	}
 	return text
 }

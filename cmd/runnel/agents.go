@@ -153,7 +153,7 @@ func (a *agents) apply(ctx context.Context, e stream.Entry) error {
 	again := a.resnapshot && !a.passed[e.Key]
 	wanted := !e.Deleted && (record.State == registry.Running || again && record.State == registry.Halted)
 	if now != nil && (!wanted || now.spec != record.Spec) {
-		a.log.Info("stopping capture", "source", e.Key, "state", record.State)
+		a.log.Info("stopping capture", "source", e.Key, "state", record.State, "reason", record.Reason)
 		now.cancel()
 		<-now.done
 		delete(a.running, e.Key)
