@@ -18,7 +18,9 @@ func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to si
 	if err := l.prove(ctx, m.Sequence); err != nil {
 		return err
 	}
-	truncates := e.Op == event.Truncate && e.Cutoff == 0 // not the end of a backfill
+	// Not the end of a backfill, and not the beginning of a load that is read over: these are the agent's own, and rows that
+	// follow them would come twice, or stay for ever.
+	truncates := e.Op == event.Truncate && !e.Snapshot
 	if truncates && l.g.spec.Truncate == registry.TruncateHalt {
 		return haltError{fmt.Errorf("%s was truncated in the source (sequence %d), and the function says truncate: halt; set truncate: apply or ignore, deploy and resume it", e.Table, m.Sequence)}
 	}

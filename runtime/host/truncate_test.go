@@ -107,6 +107,40 @@ func TestTruncatePolicies(t *testing.T) {
 	}
 }
 
+// What the agent itself truncates, to begin a load over, is no TRUNCATE of the source: no policy keeps it from the target.
+func TestTruncateOfALoad(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 2})
+	f.put(f.schema, keys(0, 10)...)
+	f.bound(event.Truncate, 0)
+	f.put(f.schema, keys(20, 10)...)
+	for _, policy := range []string{"ignore", "halt"} {
+		g := &guarded{target: newTarget(t), rows: map[int]event.Version{}, part: map[int]int{}}
+		start(t, newFunction(t, f, "$.public.orders", "truncate: "+policy), only(g), nil)
+		g.complete(t, f.events)
+		g.mu.Lock()
+		if got, want := slices.Sorted(maps.Keys(g.rows)), keys(20, 10); !slices.Equal(got, want) {
+			t.Errorf("%s: rows %v, want %v", policy, got, want)
+		}
+		g.mu.Unlock()
+	}
+}
+
+// bound publishes an m or t of a load, in all partitions, and returns the first one's version.
+func (f *feeder) bound(op event.Op, cutoff event.Version) (v event.Version) {
+	f.t.Helper()
+	n := f.stream.Partitions()
+	for part := range n {
+		line := event.AppendLine(nil, &event.Change{Op: op, Schema: f.schema, Cutoff: cutoff, Position: f.group, Snapshot: true, CommitMS: 1})
+		seq := f.publish(event.Subject(f.name, f.schema.Table, part), event.Group{From: f.group, To: f.group, K: part + 1, N: n}, fmt.Sprintf("%s:s1.1:%s:%d", f.name, op, part), "", line)
+		if part == 0 {
+			v = f.writer.Version(seq, 1)
+		}
+	}
+	f.flush()
+	return v
+}
+
 // transactional is a target that keeps the checkpoint with the data, as PostgreSQL does: no versions, exactly once.
 type transactional struct {
 	t      *testing.T
@@ -347,20 +381,9 @@ func TestBackfillBegins(t *testing.T) {
 	p := newTransactional(t)
 	start(t, name, only(p), nil)
 	f.put(f.schema, keys(0, 20)...)
-	mark := func(op event.Op, cutoff event.Version) (v event.Version) {
-		for part := range 2 {
-			line := event.AppendLine(nil, &event.Change{Op: op, Schema: f.schema, Cutoff: cutoff, Position: f.group, Snapshot: true, CommitMS: 1})
-			seq := f.publish(event.Subject(f.name, f.schema.Table, part), event.Group{From: f.group, To: f.group, K: part + 1, N: 2}, fmt.Sprintf("%s:s1.1:%s:%d", f.name, op, part), "", line)
-			if part == 0 {
-				v = f.writer.Version(seq, 1)
-			}
-		}
-		f.flush()
-		return v
-	}
-	v := mark(event.Mark, 0)
+	v := f.bound(event.Mark, 0)
 	f.put(f.schema, keys(100, 20)...)
-	mark(event.Truncate, v)
+	f.bound(event.Truncate, v)
 	f.put(f.schema, keys(200, 20)...)
 	p.want(t, once(keys(200, 20)), 1)
 	p.mu.Lock()
