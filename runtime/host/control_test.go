@@ -2,6 +2,9 @@ package host_test
 
 import (
 	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,6 +64,53 @@ func TestRecordsAreFollowed(t *testing.T) {
 	if h.back != 0 {
 		t.Errorf("%d events came again", h.back)
 	}
+}
+
+// The log says what became of a function, and is silent about one that was deleted before the worker came.
+func TestDeletedFunctionIsNamedSo(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	name := newFunction(t, f, "$.public.orders", "")
+	var log lines
+	change := func(c *host.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }
+	start(t, name, only(newTarget(t)), change)
+	waitFor(t, "running", func() bool { return strings.Contains(log.String(), `msg="function is running"`) })
+	e, err := shared.registry.Functions.Get(t.Context(), name)
+	if err == nil {
+		err = shared.registry.Functions.Delete(t.Context(), name, e.Revision)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "deleted", func() bool { return strings.Contains(log.String(), `msg="function is deleted"`) })
+
+	var later lines
+	other := newFunction(t, f, "$.public.orders", "")
+	start(t, name, only(newTarget(t)), func(c *host.Config) {
+		c.Functions, c.Log = []string{name, other}, slog.New(slog.NewTextHandler(&later, nil))
+	})
+	waitFor(t, "running", func() bool { return strings.Contains(later.String(), "function="+other) })
+	if s := later.String(); strings.Contains(s, "function="+name) {
+		t.Errorf("it was deleted long ago:\n%s", s)
+	}
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // A specification that cannot be read halts its function.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -24,8 +25,8 @@ type function struct {
 	now   *generation // that runs
 }
 
-func newFunction(h *Host, name string) *function {
-	return &function{host: h, name: name, log: h.log.With("function", name), changed: make(chan struct{}, 1)}
+func newFunction(h *Host, e stream.Entry) *function {
+	return &function{host: h, name: e.Key, entry: e, log: h.log.With("function", e.Key), changed: make(chan struct{}, 1)}
 }
 
 // update tells of a new record.
@@ -39,7 +40,7 @@ func (f *function) update(e stream.Entry) {
 	}
 }
 
-// record is the newest one; ok is false where there is none, or none that can be read.
+// record is the newest one; ok is false where there is none, or none that can be read: that counts as halted.
 func (f *function) record() (registry.FunctionRecord, bool) {
 	f.mu.Lock()
 	e := f.entry
@@ -49,15 +50,14 @@ func (f *function) record() (registry.FunctionRecord, bool) {
 		return r, false
 	}
 	if err := json.Unmarshal(e.Value, &r); err != nil {
-		f.log.Error("cannot read the function's record", "revision", e.Revision, "error", err)
-		return r, false
+		return registry.FunctionRecord{State: registry.Halted, Reason: fmt.Sprintf("its record (revision %d) cannot be read: %v; delete it and deploy it again", e.Revision, err)}, false
 	}
 	return r, true
 }
 
 // run serves the function until ctx ends.
 func (f *function) run(ctx context.Context) {
-	told := registry.State("none")
+	told := registry.State("")
 	for ctx.Err() == nil {
 		r, ok := f.record()
 		if r.State != told {
@@ -76,7 +76,11 @@ func (f *function) run(ctx context.Context) {
 }
 
 func (f *function) tell(s registry.State, reason string) {
-	f.log.Info("function is "+string(s), "reason", reason)
+	what := s
+	if s == "" {
+		what = "deleted"
+	}
+	f.log.Info("function is "+string(what), "reason", reason)
 	if observe := f.host.cfg.Observer.State; observe != nil {
 		observe(f.name, s, reason)
 	}
@@ -136,7 +140,10 @@ func (f *function) halt(ctx context.Context, r registry.FunctionRecord, reason s
 			err = json.Unmarshal(e.Value, &now)
 		}
 		switch {
-		case errors.Is(err, stream.ErrNotFound) || err == nil && !same(now, r):
+		case errors.Is(err, stream.ErrNotFound):
+			f.update(stream.Entry{Key: f.name, Revision: e.Revision, Deleted: true})
+			return
+		case err == nil && !same(now, r):
 			f.update(e)
 			return
 		case err == nil:

@@ -127,14 +127,14 @@ func (h *Host) changed(ctx context.Context, e stream.Entry) {
 		return
 	}
 	h.mu.Lock()
-	f := h.functions[e.Key]
-	if f == nil {
-		f = newFunction(h, e.Key)
-		h.functions[e.Key] = f
-		h.running.Go(func() { f.run(ctx) })
+	defer h.mu.Unlock()
+	if f := h.functions[e.Key]; f != nil {
+		f.update(e)
+		return
 	}
-	h.mu.Unlock()
-	f.update(e)
+	f := newFunction(h, e)
+	h.functions[e.Key] = f
+	h.running.Go(func() { f.run(ctx) })
 }
 
 // room is a partition's share of the memory.
