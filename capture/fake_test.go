@@ -516,6 +516,27 @@ func (l *fakeLog) Waiting(context.Context) ([]uint64, error) {
 	return out, nil
 }
 
+func (l *fakeLog) Visible(context.Context) (func(uint64) bool, error) {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if l.closed {
+		return nil, errClosed
+	}
+	return l.d.visible(), nil
+}
+
+// visible is a snapshot.
+func (d *database) visible() func(uint64) bool {
+	hidden := map[uint64]bool{}
+	for _, t := range d.log {
+		if t.hidden {
+			hidden[t.xid] = true
+		}
+	}
+	newest := d.xid
+	return func(x uint64) bool { return x <= newest && !hidden[x] }
+}
+
 func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.Chunk, error) {
 	d := l.d
 	d.mu.Lock()
@@ -532,14 +553,7 @@ func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.C
 		return nil, fmt.Errorf("table %s does not exist", r.Table)
 	}
 	d.chunks++
-	hidden := map[uint64]bool{}
-	for _, t := range d.log {
-		if t.hidden {
-			hidden[t.xid] = true
-		}
-	}
-	newest := d.xid
-	c := &capture.Chunk{Schema: d.schemas[r.Table], Visible: func(x uint64) bool { return x <= newest && !hidden[x] }, ReadMS: 1}
+	c := &capture.Chunk{Schema: d.schemas[r.Table], Visible: d.visible(), ReadMS: 1}
 	ids := slices.Sorted(maps.Keys(d.shown[r.Table]))
 	after := -1
 	if r.After != "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/runnel-dev/runnel/runtime/registry"
 )
 
-// looking is how often new tables are looked for, and published transactions are forgotten that every snapshot shows.
+// looking is how often new tables are looked for.
 const looking = 10 * time.Second
 
 // loads reads the tables that the current load has not finished, a few at a time, and those that appear later.
@@ -31,7 +31,6 @@ func (w *writer) loads(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			w.prune(ctx, snap, tables)
 		} else if ctx.Err() == nil {
 			w.a.cfg.Log.Warn("cannot list the captured tables, trying again", "source", w.a.cfg.Source, "error", err)
 		}
@@ -158,28 +157,4 @@ func (w *writer) absent(ctx context.Context, load string, captured map[event.Tab
 		}
 	}
 	return nil
-}
-
-// prune forgets the transactions that a snapshot taken now shows, also while nothing is loaded.
-func (w *writer) prune(ctx context.Context, snap Snapshotter, tables []TableInfo) {
-	var win window
-	w.mu.Lock()
-	for x := range w.published {
-		win.before = append(win.before, x)
-	}
-	w.mu.Unlock()
-	if len(win.before) == 0 {
-		return
-	}
-	for _, t := range tables {
-		if t.Keyless {
-			continue
-		}
-		c, err := snap.Chunk(ctx, ChunkRequest{Table: t.Schema.Table, MaxRows: 1, MaxBytes: 1})
-		if err == nil {
-			w.sees(&win, c.Visible)
-			return
-		}
-		w.a.cfg.Log.Debug("no snapshot to forget transactions by", "table", t.Schema.Table.String(), "error", err)
-	}
 }

@@ -61,6 +61,11 @@ func (w *writer) run(ctx context.Context) error {
 	g.Go(func() error { return w.confirm(c) })
 	g.Go(func() error { return w.loads(c) })
 	g.Go(func() error {
+		tick := time.NewTicker(forgetting)
+		defer tick.Stop()
+		return w.forget(c, tick.C)
+	})
+	g.Go(func() error {
 		select {
 		case <-w.chain.Failed():
 			return w.chain.Err()

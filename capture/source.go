@@ -132,7 +132,10 @@ type Snapshotter interface {
 	// commits waiting for synchronous replication, and all prepared ones.
 	Waiting(ctx context.Context) ([]uint64, error)
 
-	// Chunk reads one chunk in key order in a transaction of its own. May be called by several goroutines.
+	// Visible takes a snapshot and says which transactions it shows. May be called by several goroutines, as may Chunk.
+	Visible(ctx context.Context) (func(xid uint64) bool, error)
+
+	// Chunk reads one chunk in key order in a transaction of its own.
 	Chunk(ctx context.Context, r ChunkRequest) (*Chunk, error)
 
 	// Mark writes a transactional message that comes back as a Marked item.

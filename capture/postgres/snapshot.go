@@ -94,6 +94,12 @@ func (l *Log) Waiting(ctx context.Context) ([]uint64, error) {
 	return all, nil
 }
 
+// Visible implements capture.Snapshotter.
+func (l *Log) Visible(ctx context.Context) (func(uint64) bool, error) {
+	visible, _, err := currentSnapshot(ctx, l.pool)
+	return visible, err
+}
+
 // Mark implements capture.Snapshotter.
 func (l *Log) Mark(ctx context.Context, id string) error {
 	if _, err := l.pool.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, markPrefix, id); err != nil {
