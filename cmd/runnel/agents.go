@@ -208,10 +208,6 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 	}
 	defer done()
 	r := a.session.registry
-	observer := a.board.agent(x.name)
-	if a.lone {
-		observer.State = a.reviving(ctx, x.name, observer.State)
-	}
 	agent, err := capture.New(capture.Config{
 		Source: x.name, Horizon: a.session.conn.Horizon(), Parallel: spec.Snapshot.Parallel, ChunkRows: spec.Snapshot.ChunkRows,
 		Resnapshot: x.again, Log: a.log, Observer: a.observer(ctx, x),
@@ -248,22 +244,6 @@ func (a *agents) observer(ctx context.Context, x *agent) capture.Observer {
 		}
 	}
 	return o
-}
-
-// reviving notes, once a lone agent streams, that its source has halted no longer: not before, or else an agent without
-// --resnapshot in another process could take the slot first and halt the source again.
-func (a *agents) reviving(ctx context.Context, name string, state func(capture.State, string)) func(capture.State, string) {
-	return func(s capture.State, detail string) {
-		state(s, detail)
-		if s != capture.Streaming {
-			return
-		}
-		a.tasks.Go(func() {
-			if err := revive(ctx, a.session.registry, []string{name}, nil); err != nil && ctx.Err() == nil {
-				a.log.Warn("cannot note that a source runs again", "source", name, "error", err)
-			}
-		})
-	}
 }
 
 // pollRetained asks the source now and then how much log the slot holds back.
