@@ -45,6 +45,8 @@ type Sink struct {
 	pool   *http.Transport
 	log    *slog.Logger
 
+	sweeping chan struct{} // holds one place: a sweep walks over a whole index
+
 	mu    sync.Mutex
 	known map[*event.Schema]*index
 }
@@ -95,7 +97,7 @@ func New(c Config) (*Sink, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Sink{index: c.Index, client: client, pool: pool, log: c.Log, known: map[*event.Schema]*index{}}, nil
+	return &Sink{index: c.Index, client: client, pool: pool, log: c.Log, sweeping: make(chan struct{}, 1), known: map[*event.Schema]*index{}}, nil
 }
 
 // Close drops idle connections.

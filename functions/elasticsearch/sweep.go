@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/elastic/go-elasticsearch/v8/esapi"
 
@@ -29,8 +30,15 @@ type hits struct {
 
 // Sweep deletes the documents of a table and partition that are older than a version. A version cannot be searched for, so
 // it walks over a point in time and compares version and partition here; the tombstones carry the version of the sweep, so
-// that what comes late stays dead.
+// that what comes late stays dead. Partitions come one after the other: side by side they would only take the server from
+// each other, and from who searches there.
 func (s *Sink) Sweep(ctx context.Context, w functions.Sweep) error {
+	select {
+	case s.sweeping <- struct{}{}:
+		defer func() { <-s.sweeping }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	ix, err := s.ensure(ctx, w.Schema)
 	if err != nil {
 		return err
@@ -85,7 +93,7 @@ func (s *Sink) Sweep(ctx context.Context, w functions.Sweep) error {
 			return err
 		}
 		if len(failed) > 0 {
-			return failed[0].Err
+			return failed[0].Err // tombstones that were written stay: the next try has less to do
 		}
 	}
 }
@@ -120,6 +128,8 @@ func (s *Sink) open(ctx context.Context, name string) (string, error) {
 }
 
 func (s *Sink) closePIT(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // whoever stops does not wait for it
+	defer cancel()
 	body, _ := json.Marshal(map[string]string{"id": id})
 	if res, err := (esapi.ClosePointInTimeRequest{Body: bytes.NewReader(body)}).Do(ctx, s.client); err == nil { // it expires by itself
 		drain(res)

@@ -40,7 +40,9 @@ func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to si
 // pass stands behind a place without an effect in the target.
 func (l *lane) pass(ctx context.Context, to sink.Point) error { return l.write(ctx, to, nil) }
 
-// sweep lets the target forget this partition's rows that are older.
+// sweep lets the target forget this partition's rows that are older. It may take as long as the table is large, beyond every
+// deadline and lease: it compares versions, so it is harmless where the partition is another's by then. Whoever stops cuts
+// it, and the t comes again.
 func (l *lane) sweep(ctx context.Context, e *event.Event, to sink.Point) error {
 	older := e.Cutoff
 	if older == 0 {
@@ -50,8 +52,11 @@ func (l *lane) sweep(ctx context.Context, e *event.Event, to sink.Point) error {
 		Function: l.g.f.name, Generation: l.g.record.Generation, Schema: e.Schema,
 		Partition: l.partition, Partitions: l.g.source.Partitions(), Older: older,
 	}
-	if err := l.g.writer.insist(ctx, l, func(ctx context.Context) error { return l.g.sweeper.Sweep(ctx, s) }); err != nil {
+	if err := l.g.writer.insistLong(ctx, l, func() error { return l.g.sweeper.Sweep(ctx, s) }); err != nil {
 		return l.again(err)
+	}
+	if err := l.g.writer.confirm(ctx, l); err != nil {
+		return err
 	}
 	l.read = to
 	return nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/host"
@@ -104,6 +105,66 @@ func TestTruncatePolicies(t *testing.T) {
 	defer g.mu.Unlock()
 	if len(g.sweeps) > 0 {
 		t.Error("swept")
+	}
+}
+
+// long is a sweeper that takes its time.
+type long struct {
+	*guarded
+	sweep func(ctx context.Context) error
+	tried chan int // partitions
+}
+
+func (l *long) Sweep(ctx context.Context, s sink.Sweep) error {
+	l.tried <- s.Partition
+	if err := l.sweep(ctx); err != nil {
+		return err
+	}
+	l.guarded.mu.Lock()
+	l.guarded.flaky = true // it fails never here
+	l.guarded.mu.Unlock()
+	return l.guarded.Sweep(ctx, s)
+}
+
+// A sweep may take longer than a write, and than the lease. Shutdown cuts it, and the next worker sweeps again.
+func TestLongSweep(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	f.put(f.schema, keys(0, 10)...)
+	f.truncate(f.schema)
+	f.put(f.schema, keys(5, 10)...)
+	name := newFunction(t, f, "$.public.orders", "")
+	g := &guarded{target: newTarget(t), rows: map[int]event.Version{}, part: map[int]int{}}
+	endless := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	cut := &long{guarded: g, sweep: endless, tried: make(chan int, 100)}
+	short := func(c *host.Config) { c.Lease, c.WriteDeadline = 300*time.Millisecond, 100*time.Millisecond }
+	stop := start(t, name, only(cut), short)
+	<-cut.tried
+	stop()
+	if o := owner(t, name, 1, 0); o.Instance != "" {
+		t.Errorf("partition is still held by %s", o.Instance)
+	}
+
+	over := make(chan struct{})
+	patient := &long{guarded: g, sweep: func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over:
+			return nil
+		}
+	}, tried: make(chan int, 100)}
+	start(t, name, only(patient), short)
+	<-patient.tried
+	time.AfterFunc(time.Second, func() { close(over) }) // more than three leases
+	g.complete(t, f.events)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(patient.tried) > 0 || len(g.sweeps) != 1 {
+		t.Errorf("%d more tries, %d sweeps, want one", len(patient.tried), len(g.sweeps))
+	}
+	if got, want := slices.Sorted(maps.Keys(g.rows)), keys(5, 10); !slices.Equal(got, want) {
+		t.Errorf("rows %v, want %v", got, want)
 	}
 }
 

@@ -243,14 +243,21 @@ func count(jobs []*job) int {
 // insist does something in the target for a lane until it works, with the same rules as a write. It returns sink.ErrClosed,
 // sink.ErrBehind and haltErrors.
 func (w *writer) insist(ctx context.Context, l *lane, try func(context.Context) error) error {
+	return w.insistLong(ctx, l, func() error {
+		limited, cancel := w.deadline(ctx)
+		defer cancel()
+		return try(limited)
+	})
+}
+
+// insistLong is insist without a deadline, for what is harmless when it comes late.
+func (w *writer) insistLong(ctx context.Context, l *lane, try func() error) error {
 	again := w.g.host.backoff()
 	for {
 		if err := w.confirm(ctx, l); err != nil {
 			return err
 		}
-		limited, cancel := w.deadline(ctx)
-		err := try(limited)
-		cancel()
+		err := try()
 		switch {
 		case err == nil:
 			w.g.health.works(w.g, l)
@@ -259,6 +266,8 @@ func (w *writer) insist(ctx context.Context, l *lane, try func(context.Context) 
 			return err
 		case sink.IsHalt(err) || sink.IsPermanent(err):
 			return haltError{err}
+		case ctx.Err() != nil:
+			return ctx.Err()
 		}
 		w.g.health.failed(w.g, l, err)
 		if again.wait(ctx, err) != nil {
