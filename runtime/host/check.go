@@ -71,8 +71,8 @@ func (l *lane) checkpoint(ctx context.Context) error {
 	case err != nil:
 		return err
 	case at.Version < l.owner.Floor.Version && at == claim.Start && at != sink.Point{}:
-		return haltError{fmt.Errorf("the target was restored to before generation %d of this function: partition %d stands at sequence %d, the target has no checkpoint of it; deploy the function again under a new name, or read its tables again with --resnapshot",
-			claim.Generation, l.partition, l.owner.Floor.Sequence)}
+		return haltError{fmt.Errorf("the target was restored to before generation %d of this function: partition %d stands at sequence %d, the target has no checkpoint of it; run `runnel delete %s` and deploy it again: it is filled from the stream's beginning",
+			claim.Generation, l.partition, l.owner.Floor.Sequence, l.g.f.name)}
 	case at.Version < l.owner.Floor.Version:
 		l.log.WarnContext(ctx, "the target's checkpoint is behind the floor; what it lacks is written again",
 			"checkpoint", at.Sequence, "floor", l.owner.Floor.Sequence)
@@ -117,11 +117,18 @@ func (l *lane) prove(ctx context.Context, sequence uint64) error {
 func (l *lane) fell(end stream.End) error {
 	source := l.g.spec.Source()
 	if (l.read == sink.Point{}) {
-		return haltError{fmt.Errorf("fell out of retention: the function starts at the stream's beginning, but the stream of %s begins at sequence %d and no longer holds the first load; read the tables again with `runnel capture %s --resnapshot`, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
-			source, end.First, source, l.g.f.name)}
+		return haltError{fmt.Errorf("fell out of retention: the function starts at the stream's beginning, but the stream of %s begins at sequence %d and no longer holds the first load; %s",
+			source, end.First, l.readAgain())}
 	}
-	return haltError{fmt.Errorf("fell out of retention: partition %d stands at sequence %d, the stream of %s begins at %d, so up to %d messages were removed unread; read the tables again with `runnel capture %s --resnapshot`, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
-		l.partition, l.proven, source, end.First, end.First-1-l.proven, source, l.g.f.name)}
+	return haltError{fmt.Errorf("fell out of retention: partition %d stands at sequence %d, the stream of %s begins at %d, so up to %d messages were removed unread; %s",
+		l.partition, l.proven, source, end.First, end.First-1-l.proven, l.readAgain())}
+}
+
+// readAgain is the way out: the agent that runs holds the slot, and another one beside it would only stand by.
+func (l *lane) readAgain() string {
+	source := l.g.spec.Source()
+	return fmt.Sprintf("stop the process that captures %s and start it with --resnapshot (`runnel run FILES --resnapshot`, or `runnel capture %s --resnapshot`), which reads its tables again, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
+		source, source, l.g.f.name)
 }
 
 // idle runs when nothing came for a while. The partition notes that there was nothing for it up to the stream's end, so that

@@ -33,7 +33,7 @@ func TestFallsOutOfRetention(t *testing.T) {
 	h.mu.Unlock()
 	waitFor(t, "halted", func() bool { return record(t, name).State == registry.Halted })
 	r := record(t, name).Reason
-	for _, want := range []string{"fell out of retention", "partition 0", "--resnapshot"} {
+	for _, want := range []string{"fell out of retention", "partition 0", "stop the process that captures " + f.name, "`runnel resume " + name + "`"} {
 		if !strings.Contains(r, want) {
 			t.Errorf("the reason %q lacks %q", r, want)
 		}
