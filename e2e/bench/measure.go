@@ -39,7 +39,7 @@ func (b *bench) capture(ctx context.Context) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
-	if err := b.slot(ctx, c, "runnel_w1"); err != nil {
+	if err := p.loaded(ctx); err != nil {
 		return Row{}, err
 	}
 	if err := p.stop(); err != nil {
@@ -101,13 +101,6 @@ func (b *bench) drained(ctx context.Context, p *process) (time.Duration, error) 
 	return time.Duration(last.TimeMS-first.TimeMS) * time.Millisecond, nil
 }
 
-func (b *bench) slot(ctx context.Context, c *pgx.Conn, name string) error {
-	return until(ctx, func() (ok bool, err error) {
-		err = c.QueryRow(ctx, "select count(*) = 1 from pg_replication_slots where slot_name = $1 and confirmed_flush_lsn is not null", name).Scan(&ok)
-		return ok, err
-	})
-}
-
 // recvlogical is the rate at which PostgreSQL's own client reads the same log.
 func (b *bench) recvlogical(ctx context.Context, c *pgx.Conn) (float64, error) {
 	var end string
@@ -141,6 +134,9 @@ func (b *bench) latency(ctx context.Context) (Row, error) {
 	}
 	p, err := b.start("w3", fmt.Sprintf(sourceSpec, "w3")+"---\nkind: function\nname: target\nfrom: bench.public.w3\nto: {postgres: {url: \"${BENCH_TARGET}\"}}\n")
 	if err != nil {
+		return Row{}, err
+	}
+	if err := p.loaded(ctx); err != nil {
 		return Row{}, err
 	}
 	if err := until(ctx, func() (ok bool, err error) {

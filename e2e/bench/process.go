@@ -20,7 +20,20 @@ import (
 type process struct {
 	dir string
 	cmd *exec.Cmd
-	log strings.Builder
+}
+
+// log is all that the process printed.
+func (p *process) log() string {
+	b, err := os.ReadFile(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// loaded waits until the process has read all tables.
+func (p *process) loaded(ctx context.Context) error {
+	return until(ctx, func() (bool, error) { return strings.Contains(p.log(), "load finished"), nil })
 }
 
 func (b *bench) start(name, spec string) (*process, error) {
@@ -34,7 +47,12 @@ func (b *bench) start(name, spec string) (*process, error) {
 	}
 	p.cmd = exec.Command(b.binary, "run", file, "--data", filepath.Join(p.dir, "data"))
 	p.cmd.Env = append(os.Environ(), "BENCH_SOURCE="+b.source.PostgresURL(), "BENCH_TARGET="+b.target.PostgresURL())
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	log, err := os.Create(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -45,10 +63,10 @@ func (b *bench) start(name, spec string) (*process, error) {
 
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		return fmt.Errorf("runnel ended early:\n%s", p.log.String())
+		return fmt.Errorf("runnel ended early:\n%s", p.log())
 	}
 	if err := p.cmd.Wait(); err != nil {
-		return fmt.Errorf("runnel: %w:\n%s", err, p.log.String())
+		return fmt.Errorf("runnel: %w:\n%s", err, p.log())
 	}
 	return nil
 }
