@@ -32,7 +32,8 @@ type job struct {
 	began    time.Time
 	before   int64
 
-	abandoned bool // the table is not captured any more
+	left      bool // the table was not captured for a while: the loader's
+	abandoned bool // the table is not captured any more: the job's, until it has ended
 }
 
 // step is progress that counts once the stream has held its messages for the fsync horizon.
@@ -42,7 +43,29 @@ type step struct {
 	since    time.Time // when it was seen to be stored
 }
 
-func (j *job) run(ctx context.Context) error {
+// run holds a place only while it reads: until all counts a horizon passes, which is minutes on an external NATS.
+func (j *job) run(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	j.began = time.Now()
+	err := j.read(ctx)
+	<-places
+	if err != nil || j.abandoned {
+		return err
+	}
+	j.next.Done, j.next.After = true, ""
+	if err := j.finish(ctx); err != nil {
+		return err
+	}
+	j.observe(true)
+	return nil
+}
+
+// read publishes the rows of the table.
+func (j *job) read(ctx context.Context) error {
 	if j.next.Sweep && j.next.Cutoff == 0 {
 		if err := j.bound(ctx, event.Mark); err != nil {
 			return err
@@ -70,16 +93,17 @@ func (j *job) run(ctx context.Context) error {
 		}
 	}
 	if j.next.Sweep {
-		if err := j.bound(ctx, event.Truncate); err != nil {
-			return err
-		}
+		return j.bound(ctx, event.Truncate)
 	}
-	j.next.Done, j.next.After = true, ""
-	if err := j.finish(ctx); err != nil {
-		return err
-	}
-	j.observe(true)
 	return nil
+}
+
+// leave notes that the table was not captured for a while: it is loaded anew when it returns.
+func (j *job) leave(ctx context.Context) error {
+	p := j.next
+	p.Gone = true
+	_, err := j.w.a.writeProgress(ctx, j.load, p, j.revision)
+	return err
 }
 
 // finish waits until all that was sent counts.
@@ -166,7 +190,7 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 			return nil, err
 		}
 		win := j.w.openWindow(t, j.load, j.next.Chunks)
-		err := j.read(ctx, win)
+		err := j.try(ctx, win)
 		switch {
 		case err == nil && win.stored:
 			j.rows = min(2*j.rows, j.w.a.cfg.ChunkRows)
@@ -198,8 +222,8 @@ func (j *job) absent(ctx context.Context) bool {
 	return err == nil && !slices.ContainsFunc(tables, func(t TableInfo) bool { return t.Schema.Table == j.table.Schema.Table })
 }
 
-// read is one try: read the chunk, write its marker, and wait until the log has come to it.
-func (j *job) read(ctx context.Context, win *window) error {
+// try reads the chunk once, writes its marker, and waits until the log has come to it.
+func (j *job) try(ctx context.Context, win *window) error {
 	mark := strconv.FormatUint(uint64(j.w.id.Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
 	c, err := j.visible(ctx, win)
 	if err != nil {

@@ -21,83 +21,144 @@ func (w *writer) loads(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	g, c := errgroup.WithContext(ctx)
+	l := &loader{
+		w: w, snap: snap, group: g, places: make(chan struct{}, w.a.cfg.Parallel), ended: make(chan *job),
+		running: map[event.Table]*job{}, finished: map[event.Table]bool{},
+	}
+	g.Go(func() error { return l.follow(c) })
+	return g.Wait()
+}
+
+// loader starts a job for each table that is not loaded. None waits for another one but for a place to read in: a table that is
+// large, or whose rows do not count yet, holds up nothing else.
+type loader struct {
+	w        *writer
+	snap     Snapshotter
+	group    *errgroup.Group
+	places   chan struct{} // tables that are read at a time
+	ended    chan *job
+	tables   []TableInfo // as they were listed last
+	running  map[event.Table]*job
+	finished map[event.Table]bool // this run knows that they are done
+	looked   bool
+}
+
+func (l *loader) follow(ctx context.Context) error {
 	tick := time.NewTicker(looking)
 	defer tick.Stop()
-	finished := map[event.Table]bool{}
 	for {
-		tables, err := snap.Tables(ctx)
-		if err == nil {
-			err = w.loadAll(ctx, snap, tables, finished)
-			if err != nil {
-				return err
-			}
-		} else if ctx.Err() == nil {
-			w.a.cfg.Log.Warn("cannot list the captured tables, trying again", "source", w.a.cfg.Source, "error", err)
+		if err := l.look(ctx); err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-w.appeared:
-		case <-tick.C:
+		if err := l.wait(ctx, tick.C); err != nil || ctx.Err() != nil {
+			return err
 		}
 	}
 }
 
-// loadAll finishes what the load lacks. finished are the tables of which this run knows that they are done.
-func (w *writer) loadAll(ctx context.Context, snap Snapshotter, tables []TableInfo, finished map[event.Table]bool) error {
-	load := w.currentLoad()
-	captured, same := map[event.Table]bool{}, len(tables) == len(finished)
-	for _, t := range tables {
-		captured[t.Schema.Table] = true
-		same = same && finished[t.Schema.Table]
+// wait takes the jobs that end until it is time to look again.
+func (l *loader) wait(ctx context.Context, tick <-chan time.Time) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.w.appeared:
+			return nil
+		case <-tick:
+			return nil
+		case j := <-l.ended:
+			t := j.table.Schema.Table
+			delete(l.running, t)
+			if j.left || j.abandoned {
+				return j.leave(ctx) // it may be back already
+			}
+			l.finished[t] = true
+			l.settle()
+		}
 	}
-	if same && load.Done {
+}
+
+// look lists the tables, starts jobs for those that lack something, and notes which are not captured any more.
+func (l *loader) look(ctx context.Context) error {
+	tables, err := l.snap.Tables(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.w.a.cfg.Log.Warn("cannot list the captured tables, trying again", "source", l.w.a.cfg.Source, "error", err)
+		}
 		return nil
 	}
-	for t := range finished {
+	changed := !l.looked
+	captured := map[event.Table]bool{}
+	for _, t := range tables {
+		captured[t.Schema.Table] = true
+	}
+	for t := range l.finished {
 		if !captured[t] {
-			delete(finished, t)
+			delete(l.finished, t)
+			changed = true
 		}
 	}
-	var jobs []*job
+	for t, j := range l.running {
+		j.left = j.left || !captured[t]
+		captured[t] = true // its job says that it is gone
+	}
+	load := l.w.currentLoad()
 	for _, t := range tables {
-		if finished[t.Schema.Table] {
+		name := t.Schema.Table
+		if l.finished[name] || l.running[name] != nil {
 			continue
 		}
-		j, err := w.job(ctx, snap, load, t)
-		if err != nil {
+		changed = true
+		j, err := l.w.job(ctx, l.snap, load, t)
+		switch {
+		case err != nil:
+			return err
+		case j == nil:
+			l.finished[name] = true
+		default:
+			l.start(ctx, j)
+		}
+	}
+	if changed {
+		if err := l.w.absent(ctx, load.ID, captured); err != nil {
 			return err
 		}
-		if j != nil {
-			jobs = append(jobs, j)
-		}
 	}
-	g, c := errgroup.WithContext(ctx)
-	g.SetLimit(w.a.cfg.Parallel)
-	for _, j := range jobs {
-		g.Go(func() error { return j.run(c) })
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		if j.abandoned {
-			delete(captured, j.table.Schema.Table)
-		}
-	}
-	if err := w.absent(ctx, load.ID, captured); err != nil {
-		return err
-	}
-	for t := range captured {
-		finished[t] = true
-	}
-	if !load.Done {
-		w.recordMu.Lock()
-		w.load.Done = true
-		w.recordMu.Unlock()
-		w.a.cfg.Log.Info("load finished", "source", w.a.cfg.Source, "load", load.ID)
-	}
+	l.tables, l.looked = tables, true
+	l.settle()
 	return nil
+}
+
+func (l *loader) start(ctx context.Context, j *job) {
+	l.running[j.table.Schema.Table] = j
+	l.group.Go(func() error {
+		if err := j.run(ctx, l.places); err != nil {
+			return err
+		}
+		select {
+		case l.ended <- j:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+}
+
+// settle notes that the load is done once all captured tables are.
+func (l *loader) settle() {
+	for _, t := range l.tables {
+		if !l.finished[t.Schema.Table] {
+			return
+		}
+	}
+	w := l.w
+	w.recordMu.Lock()
+	done := w.load.Done
+	w.load.Done = true
+	w.recordMu.Unlock()
+	if !done {
+		w.a.cfg.Log.Info("load finished", "source", w.a.cfg.Source, "load", w.load.ID)
+	}
 }
 
 func (w *writer) currentLoad() registry.Load {
@@ -123,7 +184,7 @@ func (w *writer) job(ctx context.Context, snap Snapshotter, load registry.Load, 
 		p.Sweep = load.Sweep || load.Done || revision > 0 // targets may hold rows from before
 	}
 	p.Estimate = t.EstimatedRows
-	return &job{w: w, snap: snap, load: load.ID, table: t, next: p, revision: revision, rows: w.a.cfg.ChunkRows, began: time.Now(), before: p.Rows}, nil
+	return &job{w: w, snap: snap, load: load.ID, table: t, next: p, revision: revision, rows: w.a.cfg.ChunkRows, before: p.Rows}, nil
 }
 
 // skip notes that the rows of a table without a key cannot be loaded: its changes flow from where it was first captured.

@@ -161,3 +161,44 @@ func TestDeaths(t *testing.T) {
 		})
 	}
 }
+
+// TestTablesDoNotWaitForEachOther: with one place to read in, tables are read one after the other, however long it takes until
+// their rows count; also one that appears meanwhile.
+func TestTablesDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(12)
+	third := event.Table{Schema: "public", Name: "third"}
+	w.db.schemas[third] = schemaOf(w.db.source, third)
+	w.db.rows[third], w.db.shown[third] = map[int]int{}, map[int]int{}
+	var mu sync.Mutex
+	read := map[event.Table]int64{}
+	p := w.start(0, false, func(c *capture.Config) {
+		c.Horizon, c.Parallel = time.Hour, 1
+		c.Observer.Loading = func(l capture.Loading) {
+			mu.Lock()
+			defer mu.Unlock()
+			if read[l.Table] = l.Rows; l.Done {
+				t.Errorf("the rows of %s count before the horizon has passed", l.Table)
+			}
+		}
+	})
+	loaded := func(table event.Table, rows int64) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return read[table] >= rows
+		}
+	}
+	w.until(p, "users", loaded(users, 12))
+	w.until(p, "orders", loaded(orders, 12))
+	w.db.mu.Lock()
+	w.db.tables = append(w.db.tables, third)
+	w.db.mu.Unlock()
+	w.db.Commit(op{'c', third, 1}, op{'c', third, 2})
+	w.until(p, "the table that appeared", loaded(third, 2))
+	if w.record().Load.Done {
+		t.Error("the load is done before its rows count")
+	}
+	w.end(p)
+}
