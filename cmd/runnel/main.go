@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -22,7 +23,7 @@ func main() {
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// signals gives a context that the first SIGINT or SIGTERM ends, so that all drains; the second one exits at once.
+// signals gives a context that the first SIGINT or SIGTERM ends, so that all drains; a later one exits at once.
 func signals(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	c := make(chan os.Signal, 2)
@@ -34,10 +35,21 @@ func signals(parent context.Context) (context.Context, context.CancelFunc) {
 		case <-ctx.Done():
 			return
 		}
-		<-c
+		impatience(c, time.Second)
 		os.Exit(exitRuntime)
 	}()
 	return ctx, func() { signal.Stop(c); cancel() }
+}
+
+// impatience returns at a signal that is no echo of the one before: timeout(1), shells and supervisors signal the process and
+// its group, so that one wish arrives more than once, and must not cut the draining that it asked for.
+func impatience(c <-chan os.Signal, echo time.Duration) {
+	for first := time.Now(); ; {
+		<-c
+		if time.Since(first) >= echo {
+			return
+		}
+	}
 }
 
 // execute runs one command line and gives its exit code.
