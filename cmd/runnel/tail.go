@@ -34,7 +34,7 @@ func newTail() *cobra.Command {
 		Short: "Print events as they come",
 		Long: `Tail prints the events of a table, or of all subjects that match. It reads the stream beside everything else and
 changes nothing.`,
-		Example: `  runnel tail public.orders             new events of a table, and the last 10 messages
+		Example: `  runnel tail public.orders             new events of a table, and the last 10
   runnel tail shop.public.orders        of source shop, where several are deployed
   runnel tail 'cdc.shop.>' --last 100   of everything, fences and markers included
   runnel tail public.orders --from-seq 1 --follow=false --json`,
@@ -48,7 +48,7 @@ changes nothing.`,
 	}
 	t.nats.add(cmd.Flags())
 	cmd.Flags().Uint64Var(&t.sequence, "from-seq", 0, "begin at this sequence of the stream")
-	cmd.Flags().IntVar(&t.last, "last", 10, "begin with so many messages that match (a message holds one event or more)")
+	cmd.Flags().IntVar(&t.last, "last", 10, "begin with so many events that match")
 	cmd.Flags().BoolVar(&t.follow, "follow", true, "wait for more")
 	cmd.Flags().BoolVar(&t.json, "json", false, "print one JSON object for each event")
 	return cmd
@@ -81,7 +81,34 @@ func (t *tailCommand) run(ctx context.Context, what string, out io.Writer) error
 			return err
 		}
 	}
+	if t.sequence == 0 {
+		out = &lastLines{out: out, most: t.last}
+	}
 	return t.read(ctx, js, st, subject, from, out)
+}
+
+// lastLines keeps the last lines that are written, until it is released: messages hold many events each.
+type lastLines struct {
+	out   io.Writer
+	most  int
+	lines []string
+	free  bool
+}
+
+func (l *lastLines) Write(p []byte) (int, error) {
+	if l.free {
+		return l.out.Write(p)
+	}
+	l.lines = append(l.lines, string(p))
+	l.lines = l.lines[max(0, len(l.lines)-l.most):]
+	return len(p), nil
+}
+
+func (l *lastLines) release() error {
+	l.free = true
+	_, err := io.WriteString(l.out, strings.Join(l.lines, ""))
+	l.lines = nil
+	return err
 }
 
 func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stream.Stream, subject string, from uint64, out io.Writer) error {
@@ -98,6 +125,10 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 	info := consumer.CachedInfo()
 	if !t.follow && (info == nil || info.NumPending == 0 || from > end.Last) {
 		return nil
+	}
+	history, _ := out.(*lastLines)
+	if history != nil && (info == nil || info.NumPending == 0) {
+		history.free = true
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
@@ -121,6 +152,11 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 		}
 		if err := t.print(ctx, out, st, m, meta, markers); err != nil {
 			return err
+		}
+		if history != nil && !history.free && meta.NumPending == 0 {
+			if err := history.release(); err != nil {
+				return err
+			}
 		}
 		if !t.follow && meta.NumPending == 0 {
 			return nil
