@@ -262,6 +262,21 @@ func TestRun(t *testing.T) {
 	contains(t, "list", s.run("list"), "is runnel run running in "+s.data+"?", "[exit 1]")
 }
 
+// A table that is dropped in the target halts its function; deployed anew, that fills the table again.
+func TestDroppedTarget(t *testing.T) {
+	s := newShop(t)
+	r := startRun(t, s.file, "--data", s.data)
+	until(t, "1,000 rows copied", func() bool { return s.copied("new") == 1000 })
+	s.sql(s.copy, `DROP TABLE orders`)
+	s.sql(s.source, `UPDATE orders SET status = 'paid' WHERE id <= 10`)
+	until(t, "halted", func() bool { return s.states() == "shop running, copy halted" })
+	contains(t, "describe", s.run("describe", "copy"), `table "public"."orders" was dropped`, "runnel delete copy")
+	contains(t, "delete", s.run("delete", "copy"), "deleted function copy")
+	contains(t, "deploy", s.run("deploy", s.file), "create     function  copy")
+	until(t, "all rows are there again", func() bool { return s.copied("new") == 990 && s.copied("paid") == 10 })
+	r.stop(t)
+}
+
 // A source whose log has a gap halts and says so; functions and the process go on, and --resnapshot is the way out.
 func TestGap(t *testing.T) {
 	s := newShop(t)

@@ -96,6 +96,10 @@ func testTruncate(t *testing.T, w *world) {
 	if _, err := s.Truncate(t.Context(), barrier(f, sc, 60)); err == nil || sink.IsHalt(err) {
 		t.Errorf("got %v, want a plain error", err)
 	}
+	if _, err := s.Truncate(t.Context(), barrier(f, sc, 60)); !sink.IsHalt(err) {
+		t.Errorf("got %v, want a halt", err)
+	}
+	w.exec("CREATE TABLE items (id bigint PRIMARY KEY, name text)")
 	w.truncate(s, f, barrier(f, sc, 60), sink.Passed)
 	w.exec("DROP SCHEMA runnel CASCADE")
 	if _, err := s.Truncate(t.Context(), barrier(f, sc, 70)); !errors.Is(err, sink.ErrBehind) {

@@ -152,6 +152,11 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return at, err
 	}
+	if c.Replay {
+		if err := s.forgetDropped(ctx, tx, c); err != nil {
+			return at, err
+		}
+	}
 	at = c.Start
 	var old sink.Point
 	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3 ORDER BY generation DESC LIMIT 1",
@@ -168,6 +173,14 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	_, err = tx.Exec(ctx, "INSERT INTO runnel.checkpoints (function, generation, partition, version, sequence) VALUES ($1, $2, $3, $4, $5)",
 		s.function, c.Generation, c.Partition, at.Version, at.Sequence)
 	return at, err
+}
+
+// forgetDropped lets a generation that begins over make the tables again that were dropped before its first claim; those that
+// are dropped later make it halt.
+func (s *Sink) forgetDropped(ctx context.Context, tx pgx.Tx, c sink.Claim) error {
+	_, err := tx.Exec(ctx, `DELETE FROM runnel.targets WHERE function = $1 AND to_regclass(target) IS NULL
+	AND NOT EXISTS (SELECT FROM runnel.checkpoints WHERE function = $1 AND generation = $2)`, s.function, c.Generation)
+	return err
 }
 
 // gone says whether our tables are missing: the target was restored to a time before they were made. The next Claim makes

@@ -36,6 +36,9 @@ func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
 		t, err = s.ensure(ctx, tx, schema, target)
 		return err
 	})
+	if err != nil && !sink.IsHalt(err) && classOf(err) == structure && s.gone(ctx) {
+		return nil, fmt.Errorf("%w: the target knows no checkpoints: %w", sink.ErrBehind, err)
+	}
 	if err != nil {
 		return nil, s.explain(err, target)
 	}
@@ -72,6 +75,10 @@ func (s *Sink) ensure(ctx context.Context, tx pgx.Tx, schema *event.Schema, targ
 	c, err := s.compare(ctx, tx, schema, target, true)
 	if err != nil {
 		return nil, err
+	}
+	if c.create && !c.adopt { // made anew it would hold what comes from now on, and seem to be whole
+		return nil, sink.Halt(fmt.Errorf("table %s was dropped or renamed while the function %s wrote it: run `runnel delete %s`, then `runnel deploy`, and it is filled again from the stream's beginning; or, to go on without the rows that it had, run: %s then `runnel resume %s`",
+			target, s.function, s.function, strings.Join(c.ddl, " "), s.function))
 	}
 	if len(c.ddl) > 0 {
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil { // a wider type may rewrite the table

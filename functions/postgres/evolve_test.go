@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ func init() {
 	cases["Misfits"] = testMisfits
 	cases["GeneratedColumns"] = testGeneratedColumns
 	cases["AlteredBehindUs"] = testAlteredBehindUs
+	cases["Dropped"] = testDropped
 	cases["OneTarget"] = testOneTarget
 }
 
@@ -135,9 +137,52 @@ func testAlteredBehindUs(t *testing.T, w *world) {
 	w.exec("ALTER TABLE items DROP COLUMN name")
 	w.handle(s, f.add(event.Update, sc, `{"id":1,"name":"b"}`).batch())
 	w.want("SELECT * FROM items", "1|b")
+}
+
+// testDropped: a table that is gone is not made again in silence, since it would lack what it had. A generation that reads
+// from the stream's beginning makes it, and begins above no checkpoint of an older one.
+func testDropped(t *testing.T, w *world) {
+	s, f, sc := w.sink(postgres.Config{}), &flow{generation: 1}, items()
+	w.claim(s, f)
+	first, second := f.add(event.Create, sc, `{"id":1,"name":"a"}`).batch(), f.add(event.Create, sc, `{"id":2,"name":"b"}`).batch()
+	w.handle(s, first)
 	w.exec("DROP TABLE items")
-	w.handle(s, f.add(event.Create, sc, `{"id":2,"name":"c"}`).batch())
-	w.want("SELECT * FROM items", "2|c")
+	halts := func(s *postgres.Sink, b sink.Batch) {
+		t.Helper()
+		err := s.Handle(t.Context(), b)
+		for _, want := range []string{`"public"."items" was dropped`, "runnel delete f", "runnel deploy", `CREATE TABLE "public"."items"`} {
+			if !sink.IsHalt(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want a halt with %s", err, want)
+			}
+		}
+	}
+	halts(s, second)
+	young := w.sink(postgres.Config{}) // a restart does not hide it
+	if err := young.Check(t.Context(), []*event.Schema{sc}); err != nil {
+		t.Error(err)
+	}
+	if at, err := young.Claim(t.Context(), sink.Claim{Function: "f", Generation: 1, Replay: true}); err != nil || at != first.Spans[0].To {
+		t.Errorf("claimed at %v, %v, want %v", at, err, first.Spans[0].To)
+	}
+	halts(young, second)
+
+	fresh := w.sink(postgres.Config{})
+	for p := range 2 {
+		if at, err := fresh.Claim(t.Context(), sink.Claim{Function: "f", Generation: 2, Partition: p, Replay: true}); err != nil || at != (sink.Point{}) {
+			t.Errorf("partition %d claimed at %v, %v, want the beginning", p, at, err)
+		}
+	}
+	first.Generation, second.Generation = 2, 2
+	first.Spans[0].After = sink.Point{}
+	w.handle(fresh, first)
+	w.handle(fresh, second)
+	w.want("SELECT * FROM items ORDER BY id", "1|a", "2|b")
+	if err := s.Handle(t.Context(), sink.Batch{Function: "f", Generation: 1, Partitions: 2, Spans: second.Spans}); !errors.Is(err, sink.ErrClosed) && !errors.Is(err, sink.ErrBehind) {
+		t.Errorf("the generation before: %v", err)
+	}
+	w.exec("DROP TABLE items")
+	f.generation = 2
+	halts(fresh, f.add(event.Create, sc, `{"id":3,"name":"c"}`).batch())
 }
 
 func testOneTarget(t *testing.T, w *world) {

@@ -197,7 +197,9 @@ func (l *lane) release(ctx context.Context) {
 	}
 }
 
-// claimed describes the partition to a target that keeps checkpoints.
+// claimed describes the partition to a target that keeps checkpoints. A generation that starts at the stream's beginning was
+// deployed to fill its target: it does not stand on what an older one of the same name had reached.
 func (l *lane) claimed() sink.Claim {
-	return sink.Claim{Function: l.g.f.name, Generation: l.g.record.Generation, Partition: l.partition, Start: l.g.record.Start}
+	r := &l.g.record
+	return sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.partition, Start: r.Start, Replay: r.Start == (sink.Point{})}
 }
