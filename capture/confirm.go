@@ -133,7 +133,7 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 	defer w.recordMu.Unlock()
 	s := w.ledger.stored(w.chain.Stored())
 	c := w.record.Capture
-	c.Position, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.sequence, s.version, s.group.String(), w.load
+	c.Position, c.Change, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.change.String(), s.sequence, s.version, s.group.String(), w.load
 	if c == w.record.Capture {
 		return s, nil
 	}

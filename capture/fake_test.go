@@ -403,25 +403,29 @@ func (l *fakeLog) Check(_ context.Context, from, first event.Position, identity 
 	return nil
 }
 
-func (l *fakeLog) Start(_ context.Context, after event.Position) error {
+func (l *fakeLog) Start(_ context.Context, after, change event.Position) error {
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
 	if l.closed {
 		return errClosed
 	}
 	l.started, l.after, l.told, l.idle = true, after, map[*event.Schema]bool{}, after.Commit
-	met := after.Change == 0
+	met := change.Change == 0
 	for i, t := range l.d.log {
 		if t.commit < l.d.confirmed {
 			l.next = i + 1
-		} else if t.commit == after.Commit {
-			met = met || slices.ContainsFunc(t.changes, func(c event.Change) bool { return c.Position.Compare(after) == 0 })
+		} else if t.commit == change.Commit {
+			met = met || slices.ContainsFunc(t.changes, func(c event.Change) bool { return sameChange(c.Position, change) })
 		}
 	}
-	if !met && after.Commit >= l.d.confirmed {
+	if !met && change.Commit >= l.d.confirmed {
 		return &capture.GapError{Reason: "the last change is not in the log", Fix: "--resnapshot"}
 	}
 	return nil
+}
+
+func sameChange(p, q event.Position) bool {
+	return p.Commit == q.Commit && p.Change == q.Change && p.N == q.N
 }
 
 func (l *fakeLog) Next(ctx context.Context) (capture.Run, error) {

@@ -28,21 +28,16 @@ func TestGap(t *testing.T) {
 			w.db.Commit(op{'d', users, 1}, op{'c', notes, 0})
 			w.db.confirmed = w.db.lsn
 		},
-		"Restored": func(w *world) {
-			w.db.Restore(3)
-			w.db.rows, w.db.shown = map[event.Table]map[int]int{}, map[event.Table]map[int]int{}
-			for _, table := range []event.Table{users, orders, notes} {
-				w.db.rows[table], w.db.shown[table] = map[int]int{}, map[int]int{}
+		"Restored": func(w *world) { w.restore(3) },
+		"RestoredAndGrown": func(w *world) { // beyond the marks with which the stream ends
+			w.db.mu.Lock()
+			end := w.db.lsn
+			w.db.mu.Unlock()
+			w.restore(len(w.db.log) - 20)
+			w.db.lsn += 3 // no change stands where another one stood
+			for w.db.lsn <= end {
+				w.db.Commit(op{'u', users, 1}, op{'c', orders, 3})
 			}
-			for _, x := range w.db.log {
-				w.db.show(x)
-			}
-			for table, rows := range w.db.shown {
-				for id, v := range rows {
-					w.db.rows[table][id] = v
-				}
-			}
-			w.db.confirmed = min(w.db.confirmed, w.db.lsn)
 		},
 		"AnotherServer": func(w *world) { w.db.identity = "7002" },
 	} {
@@ -52,6 +47,7 @@ func TestGap(t *testing.T) {
 			w.fill(9)
 			w.db.tables = append(w.db.tables, notes)
 			p := w.start(0, false)
+			w.until(p, "settled", w.settled)
 			w.traffic(0)
 			w.until(p, "settled", w.settled)
 			w.end(p)
@@ -77,6 +73,24 @@ func TestGap(t *testing.T) {
 			}
 		})
 	}
+}
+
+// restore brings back the source as it was after its n-th transaction, the slot included.
+func (w *world) restore(n int) {
+	w.db.Restore(n)
+	w.db.rows, w.db.shown = map[event.Table]map[int]int{}, map[event.Table]map[int]int{}
+	for _, table := range []event.Table{users, orders, notes} {
+		w.db.rows[table], w.db.shown[table] = map[int]int{}, map[int]int{}
+	}
+	for _, x := range w.db.log {
+		w.db.show(x)
+	}
+	for table, rows := range w.db.shown {
+		for id, v := range rows {
+			w.db.rows[table][id] = v
+		}
+	}
+	w.db.confirmed = min(w.db.confirmed, w.db.lsn)
 }
 
 // TestResnapshot without a gap loads everything again and loses nothing.

@@ -69,7 +69,7 @@ const fencesWithin = 16
 
 // stored reads back what the stream holds of the group: its last message is the last one on any table.
 func (w *writer) stored(ctx context.Context, g event.Group) ([]*event.Message, error) {
-	last, err := w.a.stream.LastOn(ctx, "cdc."+event.EscapeToken(w.a.cfg.Source)+".*.*.*")
+	last, err := w.a.lastEvent(ctx)
 	switch {
 	case errors.Is(err, stream.ErrNoMessage):
 		return nil, nil

@@ -12,6 +12,7 @@ type sent struct {
 	group    event.Group
 	version  event.Version  // of its last line
 	position event.Position // where the log goes on if this is the last message that is stored
+	change   event.Position // the newest change up to it
 }
 
 // ledger remembers what was sent until it is stored: at most the chain's window. The chain makes what is stored a prefix, so

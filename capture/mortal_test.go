@@ -156,8 +156,8 @@ func (l mortalLog) Next(ctx context.Context) (capture.Run, error) {
 	return call(l.m, func() (capture.Run, error) { return l.fakeLog.Next(ctx) })
 }
 
-func (l mortalLog) Start(ctx context.Context, p event.Position) error {
-	return do(l.m, func() error { return l.fakeLog.Start(ctx, p) })
+func (l mortalLog) Start(ctx context.Context, after, met event.Position) error {
+	return do(l.m, func() error { return l.fakeLog.Start(ctx, after, met) })
 }
 
 func (l mortalLog) Confirm(ctx context.Context, p event.Position) error {

@@ -28,6 +28,7 @@ type writer struct {
 
 	mu        sync.Mutex
 	cur       event.Position // where the log goes on after the last message sent
+	last      event.Position // the newest change sent
 	seen      event.Position // all up to here was read, and what is captured of it was sent
 	moved     time.Time      // when cur last moved
 	pending   *pending       // group that an earlier writer left incomplete
@@ -229,12 +230,15 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 		if m.Group.To.Compare(w.cur) > 0 {
 			w.moved = time.Now()
 		}
+		if m.Group.From.Compare(m.Group.To) != 0 {
+			w.last = m.Group.To
+		}
 		w.cur = m.Group.To
 		if w.seen.Compare(w.cur) < 0 {
 			w.seen = w.cur
 		}
 	}
-	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur}, w.chain.Stored())
+	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur, change: w.last}, w.chain.Stored())
 	if f := w.a.cfg.Observer.Published; f != nil && lines > 0 {
 		f(lines, len(m.Data), time.UnixMilli(commitMS))
 	}

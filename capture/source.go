@@ -46,10 +46,10 @@ type Log interface {
 	// that the record remembers, first the position at which the slot was created.
 	Check(ctx context.Context, from, first event.Position, identity string) error
 
-	// Start begins to read after a position: what lies at or before it is skipped here, whatever the server sends again. A
-	// position of a change (Change > 0) must be met if its transaction lies in what is read again: *GapError. It is one that
-	// Next gave before, so the comparison is exact.
-	Start(ctx context.Context, after event.Position) error
+	// Start begins to read after a position: what lies at or before it is skipped here, whatever the server sends again. met
+	// is a change that Next gave before, not after that position, or zero: it must be met if its transaction lies in what the
+	// server sends again, or else Next says that this is another log than the one that was read, *GapError.
+	Start(ctx context.Context, after, met event.Position) error
 
 	// Next blocks until there is something and gives what is there, in commit order; the items are valid until the next
 	// call. It answers the server's keepalives whenever that is due, also while nobody calls it.

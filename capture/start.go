@@ -23,6 +23,7 @@ type plan struct {
 	group     event.Group    // of the last message, or where the log begins
 	first     event.Position // where the slot began
 	untouched bool           // nothing of the log is in the stream yet
+	change    event.Position // the newest one in the stream, as far as that is known: the log must have it
 	load      registry.Load
 	newLoad   bool
 	last      uint64 // sequence of the stream's last message
@@ -55,6 +56,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.change, err = a.newest(ctx, p, rec); err != nil {
+		return nil, err
+	}
 	tables, err := tablesOf(ctx, log)
 	if err != nil {
 		return nil, err
@@ -77,7 +81,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		p.load = registry.Load{ID: strconv.FormatUint(uint64(epoch), 10), Sequence: id.Base, Sweep: p.load.Sweep}
 	}
 	rec, err = a.writeRecord(ctx, rec, registry.Capture{
-		Position: reached(p.group).String(), First: p.first.String(), Identity: info.Identity, Slot: info.Slot,
+		Position: reached(p.group).String(), First: p.first.String(), Change: p.change.String(), Identity: info.Identity, Slot: info.Slot,
 		Epoch: epoch, Base: id.Base, Sequence: id.Base, Version: id.Version(id.Base, 0), Group: p.group.String(), Load: p.load,
 	})
 	if err != nil {
@@ -89,7 +93,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
 		return nil, err
 	}
-	w := a.newWriter(log, id, rec, p.group)
+	w := a.newWriter(log, id, rec, p)
 	if err := w.prepare(ctx, keyless); err != nil {
 		w.chain.Close()
 		return nil, err
@@ -140,6 +144,42 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 	return p, a.gap(ctx, log, info, identity, &p)
 }
 
+// newest is the newest change that the stream is known to hold. Where the stream ends with marks or rows of a load only the
+// record knows it, which is behind by what was published since it was written.
+func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position, error) {
+	if p.untouched || a.cfg.Resnapshot { // past a gap there may be another log, and all is read again
+		return event.Position{}, nil
+	}
+	end := reached(p.group)
+	change := end
+	if rec.found && rec.Change != "" {
+		var err error
+		if change, err = event.ParsePosition(rec.Change); err != nil {
+			return change, fmt.Errorf("record of %s: %w", a.cfg.Source, err)
+		}
+	}
+	last, err := a.lastEvent(ctx)
+	switch {
+	case errors.Is(err, stream.ErrNoMessage):
+	case err != nil:
+		return change, fmt.Errorf("read the last event of %s: %w", a.cfg.Source, err)
+	case last.Group.Complete() && last.Group.From.Compare(last.Group.To) != 0 && (last.Sequence > rec.Sequence || change.Compare(end) > 0):
+		change = last.Group.To
+	}
+	if change.Compare(end) > 0 { // the stream lost it, and it comes again
+		change = end
+	}
+	if change.Change == 0 {
+		change = event.Position{}
+	}
+	return change, nil
+}
+
+// lastEvent is the newest message on any table.
+func (a *Agent) lastEvent(ctx context.Context) (*event.Message, error) {
+	return a.stream.LastOn(ctx, "cdc."+event.EscapeToken(a.cfg.Source)+".*.*.*")
+}
+
 // gap looks at a new slot, and under Resnapshot at what the source says: there the log goes on where the slot stands.
 func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p *plan) error {
 	var gap *GapError
@@ -180,14 +220,15 @@ func (a *Agent) order(ctx context.Context, rec record, info Info) (record, error
 }
 
 // newWriter continues after the fence.
-func (a *Agent) newWriter(log Log, id event.Writer, rec record, g event.Group) *writer {
+func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer {
+	from := reached(p.group)
 	w := &writer{
-		a: a, log: log, id: id, cur: reached(g), seen: reached(g), moved: time.Now(), record: rec, load: rec.Load,
+		a: a, log: log, id: id, cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
 		schemas: map[string]bool{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
 		appeared: make(chan struct{}, 1),
 	}
-	w.ledger.start(sent{sequence: id.Base, group: g, version: id.Version(id.Base, 0), position: w.cur})
+	w.ledger.start(sent{sequence: id.Base, group: p.group, version: id.Version(id.Base, 0), position: w.cur, change: w.last})
 	w.chain = a.open(id, id.Base, stream.ChainOptions{Holds: log.Holds, Stored: a.cfg.Observer.Stored, Stalled: a.stalled})
 	return w
 }
@@ -226,7 +267,7 @@ func (w *writer) prepare(ctx context.Context, keyless []TableInfo) error {
 			w.published[x] = struct{}{}
 		}
 	}
-	if err := w.log.Start(ctx, w.cur); err != nil {
+	if err := w.log.Start(ctx, w.cur, w.last); err != nil {
 		return fmt.Errorf("read the log of %s after %s: %w", w.a.cfg.Source, w.cur, err)
 	}
 	return nil

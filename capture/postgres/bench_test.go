@@ -35,7 +35,7 @@ func BenchmarkNext(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := l.Start(b.Context(), from); err != nil {
+		if err := l.Start(b.Context(), from, from); err != nil {
 			b.Fatal(err)
 		}
 		for n := 0; n < rows; {

@@ -24,7 +24,8 @@ type decoder struct {
 	relations map[uint32]*relation
 
 	after event.Position // where Start began
-	must  bool           // after itself has still to be met
+	met   event.Position // a change not after that
+	must  bool           // it has still to be met
 	last  event.Position // newest Committed or Idle given
 
 	tx transaction
@@ -60,9 +61,9 @@ func (d *decoder) init(l *Log) {
 
 // start sets where to go on. A change must be met again where the slot sends its transaction again: else the server's log is
 // not the one that was read.
-func (d *decoder) start(after event.Position) {
-	d.after, d.last = after, after
-	d.must = after.Change > 0 && after.Commit >= d.log.info.Confirmed.Commit
+func (d *decoder) start(after, met event.Position) {
+	d.after, d.last, d.met = after, after, met
+	d.must = met.Change > 0 && met.Commit >= d.log.info.Confirmed.Commit
 }
 
 // reset forgets what was given, but for the change that is held back.
@@ -165,7 +166,7 @@ func (d *decoder) begin(r *reader) error {
 	if r.err != nil {
 		return nil
 	}
-	if commit > d.after.Commit {
+	if commit > d.met.Commit {
 		if err := d.unmet(); err != nil {
 			return err
 		}
@@ -182,13 +183,13 @@ func (d *decoder) commit(r *reader) error {
 		return nil
 	}
 	d.tx.open = false
-	if d.tx.skip {
-		return nil
-	}
-	if d.tx.commit == d.after.Commit {
+	if d.tx.commit == d.met.Commit {
 		if err := d.unmet(); err != nil {
 			return err
 		}
+	}
+	if d.tx.skip {
+		return nil
 	}
 	if d.held >= 0 {
 		d.changes[d.held].Last = true
@@ -204,7 +205,7 @@ func (d *decoder) keepalive(end uint64) error {
 	if d.tx.open {
 		return nil
 	}
-	if end > d.after.Commit {
+	if end > d.met.Commit {
 		if err := d.unmet(); err != nil {
 			return err
 		}
@@ -226,12 +227,12 @@ func (d *decoder) idle(end uint64) {
 	d.push(capture.Item{Kind: capture.Idle, Position: p}, -1)
 }
 
-// unmet is the error where the change that was read last should have come, and did not.
+// unmet is the error where the change that must be met should have come, and did not.
 func (d *decoder) unmet() error {
 	if !d.must {
 		return nil
 	}
-	return d.log.source.gap("the server's log does not have the change that was published last, %s: it is another history", d.after.ID())
+	return d.log.source.gap("the server's log does not have the change that was published last, %s: it is another history", d.met.ID())
 }
 
 // marker is a message that was written into the log: with a transaction one of Mark, without one a heartbeat.
@@ -263,19 +264,15 @@ func (d *decoder) position(lsn uint64) event.Position {
 	} else {
 		d.tx.lsn, d.tx.n = lsn, 0
 	}
+	if d.must && d.tx.commit == d.met.Commit && lsn == d.met.Change && d.tx.n == d.met.N { // of whatever table, captured or not
+		d.must = false
+	}
 	return event.Position{Timeline: d.log.info.Timeline, Commit: d.tx.commit, Change: lsn, N: d.tx.n}
 }
 
 // passed says whether a position was read before.
 func (d *decoder) passed(p event.Position) bool {
-	if d.tx.commit != d.after.Commit {
-		return false
-	}
-	c := p.Compare(d.after)
-	if c == 0 {
-		d.must = false
-	}
-	return c <= 0
+	return d.tx.commit == d.after.Commit && p.Compare(d.after) <= 0
 }
 
 // add holds the change back and releases the one before.

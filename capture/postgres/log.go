@@ -59,7 +59,7 @@ func (l *Log) begin(ctx context.Context) {
 }
 
 // Start implements capture.Log.
-func (l *Log) Start(ctx context.Context, after event.Position) error {
+func (l *Log) Start(ctx context.Context, after, met event.Position) error {
 	if l.snapshotName() != "" {
 		l.mu.Lock()
 		l.snapshot = "" // the next command ends it
@@ -68,7 +68,7 @@ func (l *Log) Start(ctx context.Context, after event.Position) error {
 			return l.refused(err)
 		}
 	}
-	l.dec.start(after)
+	l.dec.start(after, met)
 	return nil
 }
 

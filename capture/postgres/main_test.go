@@ -180,9 +180,10 @@ func started(t *testing.T, s *postgres.Source) *reader {
 	return r
 }
 
+// start goes on after a position; the change there, if it is one, must be met.
 func (r *reader) start(p event.Position) {
 	r.t.Helper()
-	if err := r.Start(r.t.Context(), p); err != nil {
+	if err := r.Start(r.t.Context(), p, p); err != nil {
 		r.t.Fatal(err)
 	}
 }

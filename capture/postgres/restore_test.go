@@ -5,10 +5,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/runnel-dev/runnel/runtime/event"
 )
 
 // TestRestoredServer: the server's files were replaced by an older copy. At first its log ends before what was read; once it
-// has grown beyond that, the change that was read last is not in it.
+// has grown beyond that, the change that was read last is not in it, whether the stream ends with that change or with a mark.
 func TestRestoredServer(t *testing.T) {
 	t.Parallel()
 	srv := ownServer(t, 17)
@@ -35,6 +39,22 @@ func TestRestoredServer(t *testing.T) {
 	}
 	changes := r.changes()
 	from := changes[len(changes)-1].Position
+	var idle event.Position // as an agent marks it in the stream, and releases it to the slot
+	for idle.Commit <= from.Commit+100 {
+		d.exec(`SELECT pg_logical_emit_message(false, 'test', 'moves the log on')`)
+		run, err := r.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range run.Items {
+			idle = i.Position
+		}
+	}
+	if err := r.Confirm(t.Context(), idle); err != nil {
+		t.Fatal(err)
+	}
+	d.eventually(`SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $2`,
+		pglogrepl.LSN(idle.Commit).String(), r.Info().Slot)
 	r.close()
 	d.Close(t.Context())
 
@@ -53,20 +73,24 @@ func TestRestoredServer(t *testing.T) {
 
 	d.exec(`CREATE TABLE other AS SELECT g, repeat('y', 100) FROM generate_series(1, 10000) g`)
 	d.exec(`SELECT pg_switch_wal()`)
-	r = acquire(t, s)
-	if err := r.Check(t.Context(), from, first, identity); err != nil {
-		t.Fatal(err) // nothing shows it yet
-	}
-	r.start(from)
-	for {
-		run, err := r.Next(t.Context())
-		if err != nil {
-			wantGap(t, err, "another history")
-			break
+	for _, after := range []event.Position{from, idle} {
+		r = acquire(t, s)
+		if err := r.Check(t.Context(), after, first, identity); err != nil {
+			t.Fatal(err) // nothing shows it yet
 		}
-		for _, i := range run.Items {
-			t.Errorf("gave %d at %s", i.Kind, i.Position)
+		if err := r.Start(t.Context(), after, from); err != nil {
+			t.Fatal(err)
 		}
+		for {
+			run, err := r.Next(t.Context())
+			if err != nil {
+				wantGap(t, err, "another history")
+				break
+			}
+			for _, i := range run.Items {
+				t.Errorf("gave %d at %s", i.Kind, i.Position)
+			}
+		}
+		r.close()
 	}
-	r.close()
 }

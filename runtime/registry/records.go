@@ -45,7 +45,8 @@ type FunctionRecord struct {
 // Capture is the record of a capture agent. Positions are in the form of event.Position.String.
 type Capture struct {
 	Position string        `json:"position"`
-	First    string        `json:"first"` // where the slot began
+	First    string        `json:"first"`  // where the slot began
+	Change   string        `json:"change"` // the newest change in the stream, "0" = none: the log must have it
 	Identity string        `json:"identity"`
 	Slot     string        `json:"slot"`
 	Epoch    uint32        `json:"epoch"`

@@ -21,7 +21,7 @@ func TestRecords(t *testing.T) {
 		"function": &registry.FunctionRecord{Spec: "kind: function\nname: search\n", Version: 3, Generation: 1770091506,
 			Start: sink.Point{Sequence: 1024, Version: 783413925200035328}, State: registry.Running, Updated: at},
 		"capture": &registry.Capture{
-			Position: "1@0/16B3748:0/16B3700:0", First: "1@0/1500000", Identity: "7457392837465", Slot: "runnel_shop", Epoch: 91201603,
+			Position: "1@0/16B3748:0/16B3700:0", First: "1@0/1500000", Change: "1@0/16B3748:0/16B3700:0", Identity: "7457392837465", Slot: "runnel_shop", Epoch: 91201603,
 			Base: 512, Sequence: 700, Version: 783415802914635776, Group: "1@0/16B3748:0/16B3700:0;1@0/16B3748:0/16B3748:0;1/1",
 			Load: registry.Load{ID: "91201603", Sequence: 512, Sweep: true, Done: true},
 		},
