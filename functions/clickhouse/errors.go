@@ -43,7 +43,9 @@ func (s *Sink) classify(err error, t *table) (error, bool) { //nolint:revive,sta
 	err = fmt.Errorf("clickhouse: code %d: %s", e.Code, shorten(e.Message))
 	switch e.Code {
 	case unknownTable:
-		s.forget() // it was dropped: the next try makes it again
+		if t != nil {
+			return s.dropped(t), false
+		}
 		return err, false
 	case unknownDatabase:
 		return functions.Halt(fmt.Errorf("%w; run CREATE DATABASE %s", err, quote(s.database))), false
@@ -59,6 +61,14 @@ func (s *Sink) classify(err error, t *table) (error, bool) { //nolint:revive,sta
 		return fmt.Errorf("%w (the server's disk is full: make room, it goes on by itself)", err), false
 	}
 	return err, values[e.Code]
+}
+
+// dropped says that a table is gone that this sink has written. Made anew it would hold what comes from now on, and seem to be
+// whole.
+func (s *Sink) dropped(t *table) error {
+	view := quote(s.database) + "." + quote(t.plain+live)
+	return functions.Halt(fmt.Errorf("clickhouse: table %s was dropped or renamed while the function %s wrote it: run DROP VIEW IF EXISTS %s in ClickHouse, then `runnel delete %s` and `runnel deploy`, and it is filled again from the stream's beginning; or only `runnel resume %s`, to go on without the rows that it had",
+		t.name, s.function, view, s.function, s.function))
 }
 
 // shorten keeps an error readable: ClickHouse quotes the whole row.

@@ -216,6 +216,26 @@ func TestSink(t *testing.T) {
 		}
 	})
 
+	t.Run("Dropped", func(t *testing.T) {
+		x := items("dropped")
+		b := batch(put(x, 1, `{"order_id":1,"line":"a"}`))
+		must(t, s.Handle(ctx, b))
+		g.query("drop table dropped")
+		for _, s := range []*clickhouse.Sink{s, g.sink()} { // a restart does not hide it
+			err := s.Handle(ctx, batch(put(x, 2, `{"order_id":2,"line":"b"}`)))
+			for _, want := range []string{"`default`.`dropped` was dropped", "DROP VIEW IF EXISTS `default`.`dropped_live`", "runnel delete analytics", "runnel deploy"} {
+				if !sink.IsHalt(err) || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want a halt with %s", err, want)
+				}
+			}
+		}
+		g.query("drop view dropped_live")
+		must(t, g.sink().Handle(ctx, b))
+		if got := g.query("select count() from dropped_live"); got != "1" {
+			t.Errorf("got %s rows, want those that come again", got)
+		}
+	})
+
 	t.Run("Unavailable", func(t *testing.T) {
 		x := items("gone")
 		e := put(x, 1, `{"order_id":1,"line":"a"}`)

@@ -47,12 +47,8 @@ func (s *Sink) Check(ctx context.Context, schemas []*event.Schema) error {
 	return nil
 }
 
-// forget makes the next batch look at its tables again.
-func (s *Sink) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.known)
-}
+// live is what the name of the view beside a table ends with.
+const live = "_live"
 
 // ensure finds the schema's table, makes it, or changes it as far as that loses nothing.
 func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*table, error) {
@@ -82,6 +78,11 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*table, error)
 	have, err := s.columns(ctx, t)
 	if err != nil {
 		return nil, err
+	}
+	if len(have) == 0 {
+		if have, err = s.missing(ctx, t); err != nil {
+			return nil, err
+		}
 	}
 	if len(have) == 0 {
 		err = s.create(ctx, t, want, sorting)
@@ -152,6 +153,21 @@ func (s *Sink) columns(ctx context.Context, t *table) (map[string]string, error)
 	return have, nil
 }
 
+// missing looks at a table that is not there. The view beside it remembers that it was: made anew in silence, it would lack
+// what it had. Another worker makes the table first, so a view without a table is nobody's that is about to make it.
+func (s *Sink) missing(ctx context.Context, t *table) (map[string]string, error) {
+	view := &table{name: t.name, plain: t.plain + live}
+	remembered, err := s.columns(ctx, view)
+	if err != nil || len(remembered) == 0 {
+		return nil, err
+	}
+	have, err := s.columns(ctx, t)
+	if err == nil && len(have) == 0 {
+		err = s.dropped(t)
+	}
+	return have, err
+}
+
 func createStatement(t *table, columns []column, sorting []string) string {
 	var defs, keys []string
 	for _, c := range columns {
@@ -178,7 +194,7 @@ func (s *Sink) view(ctx context.Context, t *table, columns []column) error {
 	for _, c := range columns[:len(columns)-len(ours)] {
 		names = append(names, quote(c.name))
 	}
-	return s.exec(ctx, t, "CREATE OR REPLACE VIEW "+quote(s.database)+"."+quote(t.plain+"_live")+" AS SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" FINAL WHERE _deleted = 0")
+	return s.exec(ctx, t, "CREATE OR REPLACE VIEW "+quote(s.database)+"."+quote(t.plain+live)+" AS SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" FINAL WHERE _deleted = 0")
 }
 
 // change adds columns, widens them where the server can, and refuses the rest with the statement to run.
