@@ -202,7 +202,7 @@ func (p *page) sql(filter string, r capture.ChunkRequest) (string, error) {
 		limit = fmt.Sprintf(" LIMIT %d", r.MaxRows)
 	}
 	// The page is cut before rows become JSON.
-	return fmt.Sprintf("COPY (SELECT %s, j.j FROM (SELECT s.* FROM %s s%s ORDER BY %s%s) s CROSS JOIN LATERAL (SELECT pg_catalog.row_to_json(__row) AS j FROM (SELECT %s) __row) j ORDER BY %s) TO STDOUT",
+	return fmt.Sprintf("COPY (SELECT %s, j.j FROM (SELECT s.* FROM %s s%s ORDER BY %s%s) s CROSS JOIN LATERAL (SELECT pg_catalog.row_to_json(__row.*) AS j FROM (SELECT %s) __row) j ORDER BY %s) TO STDOUT",
 		strings.Join(texts, ", "), p.rel.from, where, strings.Join(order, ", "), limit, p.rel.selection(), strings.Join(order, ", ")), nil
 }
 

@@ -186,3 +186,27 @@ func TestDroppedTable(t *testing.T) {
 		t.Errorf("key columns %v", k)
 	}
 }
+
+// TestAliases: columns have the names that our own statements use.
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, 17)
+	d.exec(`CREATE TABLE a ("__row" int PRIMARY KEY, s int, k int, k0 int, r int, p int, j text); ALTER TABLE a ALTER j SET STORAGE EXTERNAL`)
+	d.exec(`CREATE TABLE w ("__row" int, s int, j int)`)
+	d.exec(`INSERT INTO a VALUES (1, 2, 3, 4, 5, 6, repeat('j', 5000)); INSERT INTO w VALUES (7, 8, 9)`)
+	r := acquire(t, d.source())
+	var whole string
+	err := r.snapshotter().Whole(t.Context(), event.Table{Schema: "public", Name: "w"}, func(c *capture.Chunk) error {
+		whole += rows(c)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, whole, `{"__row":7,"s":8,"j":9}`)
+	r.start(r.Info().Confirmed)
+	want := `{"__row":1,"s":2,"k":3,"k0":4,"r":5,"p":6,"j":"` + strings.Repeat("j", 5000) + `"}`
+	expect(t, rows(r.all("public.a", 0, 0)), want)
+	d.exec(`UPDATE a SET s = 2`)
+	expect(t, lines(r.changes()), "u public.a "+want+" last")
+}

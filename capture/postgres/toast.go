@@ -94,10 +94,6 @@ func (d *decoder) complete(ctx context.Context) error {
 
 func (d *decoder) completeBatch(ctx context.Context, batch []incomplete) (size int, err error) {
 	rel := batch[0].rel
-	var newest uint64
-	for _, x := range batch {
-		newest = max(newest, x.xid)
-	}
 	var found map[string]event.Row
 	if batch[0].key != nil {
 		if found, err = d.log.reread(ctx, batch); err != nil {
@@ -191,7 +187,7 @@ func rereadSQL(batch []incomplete) (string, []any) {
 		names = append(names, rel.columns[i].selected())
 	}
 	return fmt.Sprintf(`SELECT p.s, r.j FROM (SELECT pg_catalog.pg_current_snapshot()::text AS s) p LEFT JOIN LATERAL (
-	SELECT pg_catalog.row_to_json(__row)::text AS j FROM (SELECT DISTINCT %s FROM unnest(%s) AS k(%s)) k
+	SELECT pg_catalog.row_to_json(__row.*)::text AS j FROM (SELECT DISTINCT %s FROM unnest(%s) AS k(%s)) k
 	CROSS JOIN LATERAL (SELECT %s FROM %s s WHERE %s) __row) r ON true`, strings.Join(aliases, ", "), strings.Join(arrays, ", "), strings.Join(aliases, ", "),
 		strings.Join(names, ", "), rel.from, strings.Join(conditions, " AND ")), args
 }

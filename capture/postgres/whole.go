@@ -71,7 +71,7 @@ func (l *Log) whole(ctx context.Context, tx pgx.Tx, name event.Table, f func(*ca
 		chunk, size = portion(), 0
 		return f(done)
 	}}
-	sql := fmt.Sprintf("COPY (SELECT pg_catalog.row_to_json(__row) FROM (SELECT %s FROM %s s%s) __row) TO STDOUT", rel.selection(), rel.from, where)
+	sql := fmt.Sprintf("COPY (SELECT pg_catalog.row_to_json(__row.*) FROM (SELECT %s FROM %s s%s) __row) TO STDOUT", rel.selection(), rel.from, where)
 	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, sql); err != nil {
 		return err
 	}
