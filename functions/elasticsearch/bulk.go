@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -24,6 +25,7 @@ type bulk struct {
 type item struct {
 	span, event int
 	end         int // of the item in body
+	index       string
 }
 
 // add appends an event. The row's bytes pass through as they stand.
@@ -50,7 +52,7 @@ func (w *bulk) add(ix *index, e *event.Event, span, at int) error {
 	if e.Op != event.Delete {
 		w.body = append(append(w.body, e.After.Raw()...), '\n')
 	}
-	w.items = append(w.items, item{span, at, len(w.body)})
+	w.items = append(w.items, item{span, at, len(w.body), ix.name})
 	return nil
 }
 
@@ -121,7 +123,10 @@ func (s *Sink) sendPart(ctx context.Context, w *bulk, from, to int) ([]functions
 	var failed []functions.Failure
 	for i, it := range answer.Items {
 		for _, r := range it {
-			if err := s.judge(r); err != nil {
+			if err := judge(r); err != nil {
+				if errors.Is(err, errNoIndex) {
+					return nil, s.dropped(w.items[from+i].index)
+				}
 				failed = append(failed, functions.Failure{Span: w.items[from+i].span, Event: w.items[from+i].event, Err: err})
 			}
 		}
@@ -129,8 +134,11 @@ func (s *Sink) sendPart(ctx context.Context, w *bulk, from, to int) ([]functions
 	return failed, nil
 }
 
+// errNoIndex: the index is gone, and the cluster makes none by itself.
+var errNoIndex = errors.New("the index is gone")
+
 // judge classifies one item's result: older than what is there (409) and a delete of nothing (404) are successes.
-func (s *Sink) judge(r result) error {
+func judge(r result) error {
 	err := fmt.Errorf("elasticsearch: %s: %s", r.Error.Type, r.Error.Reason)
 	if r.Error.Cause.Reason != "" {
 		err = fmt.Errorf("%w: %s", err, r.Error.Cause.Reason)
@@ -139,8 +147,7 @@ func (s *Sink) judge(r result) error {
 	case r.Status < 300, r.Status == http.StatusConflict, r.Status == http.StatusNotFound && r.Error.Type == "":
 		return nil
 	case r.Error.Type == "index_not_found_exception":
-		s.forget()
-		return err
+		return errNoIndex
 	case r.Status == http.StatusForbidden && r.Error.Type == "cluster_block_exception":
 		return fmt.Errorf("%w (the index is read-only: is the disk full?)", err)
 	case r.Status == http.StatusForbidden, r.Status == http.StatusUnauthorized:

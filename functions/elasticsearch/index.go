@@ -16,7 +16,15 @@ import (
 )
 
 // index is where a schema's rows go.
-type index struct{ name string }
+type index struct {
+	name   string
+	uuid   string // which index has the name; empty where the name is an alias, which may move on
+	looked time.Time
+}
+
+// lookAgain is how often an index is looked at while it is written: a bulk request would make one that was deleted anew, as
+// Elasticsearch sees fit and without what it held.
+const lookAgain = 5 * time.Second
 
 // mark is put into the _meta of mappings that this package made: only those are held to the source's types.
 const mark = "runnel"
@@ -47,11 +55,52 @@ func (s *Sink) Check(ctx context.Context, schemas []*event.Schema) error {
 	return nil
 }
 
-// forget makes the next event look at its index again.
-func (s *Sink) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.known)
+// dropped says that an index is gone that this sink has written.
+func (s *Sink) dropped(name string) error {
+	return functions.Halt(fmt.Errorf("elasticsearch: index %s was deleted or replaced while the function %s wrote it: run DELETE /%s in Elasticsearch if it is there again, then `runnel delete %s` and `runnel deploy`, and it is filled again from the stream's beginning; or only `runnel resume %s`, to go on without the documents that it had",
+		name, s.function, name, s.function, s.function))
+}
+
+// same asks now and then whether the index is still the one that was written before.
+func (s *Sink) same(ctx context.Context, ix *index) error {
+	if time.Since(ix.looked) < lookAgain {
+		return nil
+	}
+	uuid, err := s.uuid(ctx, ix.name)
+	if err != nil {
+		return err
+	}
+	if uuid != ix.uuid {
+		return s.dropped(ix.name)
+	}
+	ix.looked = time.Now()
+	return nil
+}
+
+// uuid identifies the index; it is empty for an alias.
+func (s *Sink) uuid(ctx context.Context, name string) (string, error) {
+	res, err := esapi.IndicesGetSettingsRequest{Index: []string{name}, Name: []string{"index.uuid"}}.Do(ctx, s.client)
+	if err != nil {
+		return "", fmt.Errorf("elasticsearch: look at index %s: %w", name, err)
+	}
+	defer drain(res)
+	if res.StatusCode == http.StatusNotFound {
+		return "", s.dropped(name)
+	}
+	if err := refused(res, "look at index "+name); err != nil {
+		return "", err
+	}
+	var all map[string]struct {
+		Settings struct {
+			Index struct {
+				UUID string `json:"uuid"`
+			} `json:"index"`
+		} `json:"settings"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&all); err != nil {
+		return "", fmt.Errorf("elasticsearch: look at index %s: %w", name, err)
+	}
+	return all[name].Settings.Index.UUID, nil
 }
 
 // ensure finds the schema's index, makes it, or adds the columns that are new.
@@ -59,27 +108,41 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*index, error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ix := s.known[schema]; ix != nil {
-		return ix, nil
+		return ix, s.same(ctx, ix)
 	}
-	ix := &index{name: strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.index)}
-	if err := legal(ix.name, schema.Table); err != nil {
+	name := strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.index)
+	if err := legal(name, schema.Table); err != nil {
 		return nil, functions.Halt(err)
+	}
+	ix := s.indexes[name]
+	if ix != nil {
+		if err := s.same(ctx, ix); err != nil {
+			return nil, err
+		}
 	}
 	want := mapping{Dynamic: false, Meta: map[string]any{mark: schema.Table.String()}, Properties: map[string]json.RawMessage{}}
 	for _, c := range schema.Columns {
 		want.Properties[c.Name] = json.RawMessage(fieldOf(c))
 	}
-	have, found, err := s.mapping(ctx, ix.name)
+	have, found, err := s.mapping(ctx, name)
+	switch {
+	case err != nil:
+	case found:
+		err = s.extend(ctx, name, have, want)
+	case ix != nil:
+		err = s.dropped(name)
+	default:
+		err = s.create(ctx, name, want)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if !found {
-		err = s.create(ctx, ix.name, want)
-	} else {
-		err = s.extend(ctx, ix.name, have, want)
-	}
-	if err != nil {
-		return nil, err
+	if ix == nil {
+		ix = &index{name: name, looked: time.Now()}
+		if ix.uuid, err = s.uuid(ctx, name); err != nil {
+			return nil, err
+		}
+		s.indexes[name] = ix
 	}
 	s.known[schema] = ix
 	return ix, nil

@@ -40,15 +40,17 @@ type Config struct {
 
 // Sink is the handler. Its methods may be called by several goroutines.
 type Sink struct {
-	index  string
-	client *elastictransport.Client
-	pool   *http.Transport
-	log    *slog.Logger
+	function string
+	index    string
+	client   *elastictransport.Client
+	pool     *http.Transport
+	log      *slog.Logger
 
 	sweeping chan struct{} // holds one place: a sweep walks over a whole index
 
-	mu    sync.Mutex
-	known map[*event.Schema]*index
+	mu      sync.Mutex
+	known   map[*event.Schema]*index
+	indexes map[string]*index // by name
 }
 
 var (
@@ -97,7 +99,7 @@ func New(c Config) (*Sink, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Sink{index: c.Index, client: client, pool: pool, log: c.Log, sweeping: make(chan struct{}, 1), known: map[*event.Schema]*index{}}, nil
+	return &Sink{function: c.Function, index: c.Index, client: client, pool: pool, log: c.Log, sweeping: make(chan struct{}, 1), known: map[*event.Schema]*index{}, indexes: map[string]*index{}}, nil
 }
 
 // Close drops idle connections.
@@ -106,6 +108,7 @@ func (s *Sink) Close() { s.pool.CloseIdleConnections() }
 // Handle writes a batch by bulk requests.
 func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 	var w bulk
+	var failed []functions.Failure
 	for i := range b.Spans {
 		for j := range b.Spans[i].Events {
 			e := &b.Spans[i].Events[j]
@@ -114,15 +117,15 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 				return err
 			}
 			if err := w.add(ix, e, i, j); err != nil {
-				return &functions.BatchError{Failed: []functions.Failure{{Span: i, Event: j, Err: functions.Permanent(err)}}}
+				failed = append(failed, functions.Failure{Span: i, Event: j, Err: functions.Permanent(err)})
 			}
 		}
 	}
-	failed, err := s.send(ctx, &w)
+	refused, err := s.send(ctx, &w)
 	if err != nil {
 		return err
 	}
-	if len(failed) > 0 {
+	if failed = append(failed, refused...); len(failed) > 0 {
 		return &functions.BatchError{Failed: failed}
 	}
 	return nil

@@ -63,7 +63,7 @@ func start(t *testing.T) target {
 
 func (g target) sink(index string) *elasticsearch.Sink {
 	g.t.Helper()
-	s, err := elasticsearch.New(elasticsearch.Config{URL: g.url, User: "elastic", Password: password, Index: index})
+	s, err := elasticsearch.New(elasticsearch.Config{Function: "search", URL: g.url, User: "elastic", Password: password, Index: index})
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -220,6 +220,54 @@ func TestSink(t *testing.T) {
 		}
 	})
 
+	t.Run("Dropped", func(t *testing.T) {
+		s := g.sink("dropped-{table}")
+		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
+		g.do("DELETE", "/dropped-items", "")
+		var err error
+		for n, end := uint64(2), time.Now().Add(20*time.Second); err == nil && time.Now().Before(end); n++ { // it is looked at now and then
+			err = s.Handle(ctx, batch(put(n, 2, "b", ``)))
+		}
+		for _, want := range []string{"index dropped-items was deleted or replaced", "DELETE /dropped-items", "runnel delete search", "runnel deploy"} {
+			if !sink.IsHalt(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want a halt with %s", err, want)
+			}
+		}
+		g.do("PUT", "/_cluster/settings", `{"persistent":{"action.auto_create_index":"-closed-*"}}`)
+		s = g.sink("closed-{table}")
+		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
+		g.do("DELETE", "/closed-items", "")
+		if err := s.Handle(ctx, batch(put(2, 1, "a", ``))); !sink.IsHalt(err) || !strings.Contains(err.Error(), "closed-items was deleted") {
+			t.Errorf("got %v, want a halt at once", err)
+		}
+		g.do("PUT", "/_cluster/settings", `{"persistent":{"action.auto_create_index":null}}`)
+	})
+
+	// An alias may move to another index that somebody filled from the first one.
+	t.Run("Alias", func(t *testing.T) {
+		g.do("PUT", "/first", `{"aliases":{"alias-items":{}}}`)
+		s := g.sink("alias-{table}")
+		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
+		if g.source("first", "1%7Ca") == "" {
+			t.Error("the document is not in the alias' index")
+		}
+	})
+
+	// What cannot even be sent keeps nothing else from being written.
+	t.Run("NoKey", func(t *testing.T) {
+		s := g.sink("nokey-{table}")
+		bad := put(2, 1, "b", ``)
+		bad.After = event.RowOf([]byte(`{"order_id":1,"price":1}`))
+		err := s.Handle(ctx, batch(put(1, 1, "a", ``), bad, put(3, 1, "c", ``)))
+		var be *functions.BatchError
+		if !errors.As(err, &be) || len(be.Failed) != 1 || be.Failed[0].Event != 1 || !sink.IsPermanent(be.Failed[0].Err) {
+			t.Fatalf("got %v, want the second event to fail", err)
+		}
+		if g.source("nokey-items", "1%7Ca") == "" || g.source("nokey-items", "1%7Cc") == "" {
+			t.Error("the others are not there")
+		}
+	})
+
 	t.Run("Settings", func(t *testing.T) {
 		must(t, g.sink("settings").Check(ctx, []*event.Schema{schema}))
 		if _, body := g.do("GET", "/settings/_settings", ""); !strings.Contains(body, `"gc_deletes":"1h"`) {
@@ -278,6 +326,8 @@ func TestBusyServer(t *testing.T) {
 		switch {
 		case r.URL.Path == "/items/_mapping":
 			_, _ = io.WriteString(rw, `{"items":{"mappings":{"properties":{"order_id":{},"line":{},"price":{},"at":{},"doc":{}}}}}`)
+		case strings.HasPrefix(r.URL.Path, "/items/_settings"):
+			_, _ = io.WriteString(rw, `{"items":{"settings":{"index":{"uuid":"u"}}}}`)
 		case strings.Contains(string(body), "later"):
 			rw.Header().Set("Retry-After", "7")
 			rw.WriteHeader(429)

@@ -106,7 +106,7 @@ func (w *bulk) tombstone(ix *index, id string, v event.Version) {
 	w.body = append(w.body, `,"version":`...)
 	w.body = strconv.AppendInt(w.body, int64(v), 10)
 	w.body = append(w.body, `,"version_type":"external_gte"}}`+"\n"...)
-	w.items = append(w.items, item{end: len(w.body)})
+	w.items = append(w.items, item{end: len(w.body), index: ix.name})
 }
 
 func (s *Sink) open(ctx context.Context, name string) (string, error) {
