@@ -134,7 +134,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 
 // rows publishes rows as r events, many to a message.
 func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}, load, chunk string) error {
-	t, err := w.table(ctx, c.Schema)
+	t, err := w.version(ctx, c.Schema)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load s
 	if w.pending != nil {
 		return 0, 0, false, nil
 	}
-	t, err := w.table(ctx, s)
+	t, err := w.version(ctx, s)
 	if err != nil {
 		return 0, 0, false, err
 	}

@@ -170,6 +170,34 @@ func TestRecordLost(t *testing.T) {
 	}
 }
 
+// TestSchemasLost: the structures that KV has lost are there again after a start, though nothing happens in their tables.
+func TestSchemasLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(3)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	for _, table := range w.db.tables {
+		key := w.db.schemas[table].KVKey()
+		e, err := schemas.Get(t.Context(), key)
+		if err == nil {
+			err = schemas.Delete(t.Context(), key, e.Revision)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p = w.start(0, false)
+	for _, table := range w.db.tables {
+		w.until(p, "the schema of "+table.String(), func() bool {
+			_, err := w.schema(table, w.db.schemas[table].Fingerprint())
+			return err == nil
+		})
+	}
+	w.end(p)
+}
+
 // TestStreamLost: a stream that vanished is refused once the slot has moved, and made again where it has not.
 func TestStreamLost(t *testing.T) {
 	t.Parallel()

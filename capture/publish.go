@@ -32,8 +32,8 @@ type writer struct {
 	seen      event.Position // all up to here was read, and what is captured of it was sent
 	moved     time.Time      // when cur last moved
 	pending   *pending       // group that an earlier writer left incomplete
-	schemas   map[string]bool
-	tables    map[*event.Schema]*table
+	versions  map[string]*table        // by the schema's key in KV
+	tables    map[*event.Schema]*table // of the log's schemas
 	known     map[event.Table]bool // tables of which a schema was seen
 	published map[uint64]struct{}  // transactions that a snapshot may not show yet
 	windows   map[event.Table][]*window
@@ -198,22 +198,33 @@ func rowKey(dst []byte, c *event.Change) ([]byte, error) {
 	return c.Schema.AppendKey(dst, event.RowOf(row))
 }
 
-// table finds what is known of a table's version; the first time its columns are written to KV, before any event uses them.
+// table finds what is known of a version that the log uses.
 func (w *writer) table(ctx context.Context, s *event.Schema) (*table, error) {
 	if t := w.tables[s]; t != nil {
 		return t, nil
 	}
-	if key := s.KVKey(); !w.schemas[key] {
-		if _, err := w.a.schemas.Put(ctx, key, s.Marshal()); err != nil {
-			return nil, fmt.Errorf("write the schema of %s: %w", s.Table, err)
-		}
-		w.schemas[key] = true
+	t, err := w.version(ctx, s)
+	if err == nil {
+		w.tables[s] = t
+	}
+	return t, err
+}
+
+// version finds what is known of a table's version; the first time its columns are written to KV, before any event uses them.
+// Each chunk has a schema of its own, so that it is found by its content.
+func (w *writer) version(ctx context.Context, s *event.Schema) (*table, error) {
+	key := s.KVKey()
+	if t := w.versions[key]; t != nil {
+		return t, nil
+	}
+	if err := w.a.storeSchema(ctx, s); err != nil {
+		return nil, err
 	}
 	t := &table{subjects: make([]string, w.a.stream.Partitions())}
 	for p := range t.subjects {
 		t.subjects[p] = event.Subject(w.a.cfg.Source, s.Table, p)
 	}
-	w.tables[s] = t
+	w.versions[key] = t
 	return t, nil
 }
 

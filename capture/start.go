@@ -93,6 +93,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
 		return nil, err
 	}
+	if err := a.storeSchemas(ctx, tables); err != nil {
+		return nil, err
+	}
 	w := a.newWriter(log, id, rec, p)
 	if err := w.prepare(ctx, keyless); err != nil {
 		w.chain.Close()
@@ -224,7 +227,7 @@ func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer 
 	from := reached(p.group)
 	w := &writer{
 		a: a, log: log, id: id, cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
-		schemas: map[string]bool{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
+		versions: map[string]*table{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
 		appeared: make(chan struct{}, 1),
 	}

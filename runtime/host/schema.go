@@ -15,7 +15,7 @@ import (
 )
 
 // schemas finds the versions of tables that events name. An agent stores one before it is used, so an unknown one is waited
-// for only where KV is behind or has lost its end; the agent stores all again when it starts.
+// for only where KV is behind or has lost its end; the agent stores the current ones again when it starts.
 type schemas struct {
 	bucket  Bucket
 	patient time.Duration
