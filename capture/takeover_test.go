@@ -93,6 +93,16 @@ func TestConfirm(t *testing.T) {
 			defer mu.Unlock()
 			records = append(records, recorded{p, time.Now()})
 		}
+		c.Observer.State = func(s capture.State, _ string) {
+			if s != capture.Streaming {
+				return
+			}
+			p, err := event.ParsePosition(w.record().Position) // the start has written it
+			if err != nil {
+				t.Error(err)
+			}
+			c.Observer.Recorded(p)
+		}
 	})
 	for range 3 {
 		w.traffic(2 * time.Millisecond)
