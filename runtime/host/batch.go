@@ -2,10 +2,13 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // batch writes what was taken, in order: the events up to a t or an m, then that, then the rest.
@@ -50,7 +53,7 @@ func (l *lane) message(ctx context.Context, d *Delivery, to sink.Point) (sink.Po
 		if err := l.flush(ctx, to); err != nil {
 			return to, err
 		}
-		if err := l.g.source.Resolve(ctx, m); err != nil {
+		if err := l.payload(ctx, m); err != nil {
 			return to, err
 		}
 		defer func() { m.Data = nil }()
@@ -97,6 +100,37 @@ func (l *lane) message(ctx context.Context, d *Delivery, to sink.Point) (sink.Po
 		return to, l.flush(ctx, to)
 	}
 	return to, nil
+}
+
+// payload fetches what is kept outside the stream until it is there. What the store has not had for long is lost, and the
+// function halts: without the message it would skip a change.
+func (l *lane) payload(ctx context.Context, m *event.Message) error {
+	again := l.host.backoff()
+	var missing time.Time // since when the store says so, without another answer in between
+	for {
+		began := time.Now()
+		err := l.g.source.Resolve(ctx, m)
+		switch {
+		case err == nil:
+			l.g.health.works(l.g, l)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, stream.ErrPayloadLost):
+			missing = time.Time{}
+		case missing.IsZero():
+			missing = began
+		case time.Since(missing) >= l.host.cfg.PayloadWait:
+			return haltError{fmt.Errorf("%w; if its store cannot be restored, give the change up with `nats stream rmm %s %d`, and then make the target right: %s", err, event.StreamName(l.g.spec.Source()), m.Sequence, l.readAgain())}
+		}
+		l.g.health.failed(l.g, l, err)
+		if err := l.prove(ctx, m.Sequence); err != nil {
+			return err
+		}
+		if err := again.wait(ctx, err); err != nil {
+			return err
+		}
+	}
 }
 
 // wants says whether a message is for this function.

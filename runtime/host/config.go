@@ -29,6 +29,7 @@ type Config struct {
 	FloorEvery    time.Duration // how often a floor moves at most; default 1 s
 	IdleEvery     time.Duration // how often a partition without events notes where it stands; default 1 min
 	SchemaWait    time.Duration // how long an unknown schema is waited for; default 10 s
+	PayloadWait   time.Duration // how long a payload must be missing in the object store until it counts as lost; default 2 min
 	Heartbeat     time.Duration // of a consumer that has nothing to deliver; default 2 s
 	RetryMin      time.Duration // first pause before a failed write is tried again; default 100 ms
 	RetryMax      time.Duration // longest pause; default 30 s
@@ -65,6 +66,7 @@ func (c *Config) fill() error {
 	orDefault(&c.FloorEvery, time.Second)
 	orDefault(&c.IdleEvery, time.Minute)
 	orDefault(&c.SchemaWait, 10*time.Second)
+	orDefault(&c.PayloadWait, 2*time.Minute)
 	orDefault(&c.Heartbeat, 2*time.Second)
 	orDefault(&c.RetryMin, 100*time.Millisecond)
 	orDefault(&c.RetryMax, 30*time.Second)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/host"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
@@ -134,6 +135,7 @@ type faulty struct {
 	host.World
 	lose   func(host.Packet) bool // a delivery that the server counts and that never comes
 	kv     func(bucket, op string) error
+	fetch  func(m *event.Message) error // of a payload that is kept aside
 	paused *gate
 }
 
@@ -159,6 +161,46 @@ func (s *faultyStream) Consume(ctx context.Context, tap host.Tap) (host.Feed, er
 		}
 	}
 	return s.Stream.Consume(ctx, tap)
+}
+
+func (s *faultyStream) Resolve(ctx context.Context, m *event.Message) error {
+	if s.w.fetch != nil && m.Large != "" {
+		return s.w.fetch(m)
+	}
+	return s.Stream.Resolve(ctx, m)
+}
+
+// A payload that does not come stalls its function, visibly; one that is lost halts it.
+func TestPayloadIsLost(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	at := f.position()
+	line := event.AppendLine(nil, &event.Change{Op: event.Create, Schema: f.schema, After: row(1, strings.Repeat("x", 9<<20)), Position: at, CommitMS: 1, TxID: f.log})
+	f.publish(event.Subject(f.name, f.schema.Table, 0), event.Group{From: f.group, To: at, K: 1, N: 1}, event.MessageID(f.name, at), "", line)
+	f.flush()
+	name := newFunction(t, f, "$.public.orders", "")
+	var stalled, lost atomic.Bool
+	w := &faulty{World: realWorld(), fetch: func(*event.Message) error {
+		if lost.Load() {
+			return fmt.Errorf("message: %w", stream.ErrPayloadLost)
+		}
+		return errors.New("the store is away")
+	}}
+	start(t, name, only(newTarget(t)), func(c *host.Config) {
+		c.World, c.PayloadWait = w, 50*time.Millisecond
+		c.Observer.Stalled = func(_ string, s bool) { stalled.Store(s) }
+	})
+	waitFor(t, "stalled", stalled.Load)
+	if r := record(t, name); r.State != registry.Running {
+		t.Errorf("%s: %s", r.State, r.Reason)
+	}
+	lost.Store(true)
+	waitFor(t, "halted", func() bool { return record(t, name).State == registry.Halted })
+	for _, want := range []string{"the object store does not hold it", "nats stream rmm " + event.StreamName(f.name), "--resnapshot", "runnel resume " + name} {
+		if r := record(t, name).Reason; !strings.Contains(r, want) {
+			t.Errorf("the reason %q lacks %q", r, want)
+		}
+	}
 }
 
 type faultyBucket struct {

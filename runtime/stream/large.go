@@ -78,21 +78,31 @@ func (c *Conn) putLarge(ctx context.Context, id string, data []byte) error {
 	return nil
 }
 
-// Resolve fetches the payload of a message that is kept aside; others it leaves as they are.
+// ErrPayloadLost: the object store has answered, and does not hold a message's payload.
+var ErrPayloadLost = errors.New("the object store does not hold it")
+
+// Resolve fetches the payload of a message that is kept aside; others it leaves as they are. ErrPayloadLost where the store
+// did not have it for as long as a replica may need, or as ctx allowed.
 func (s *Stream) Resolve(ctx context.Context, m *event.Message) error {
 	if m.Large == "" || len(m.Data) > 0 {
 		return nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, largeWait)
 	defer cancel()
+	lost := false
 	err := s.conn.retryLong(bounded, func(ctx context.Context) error {
 		store, err := s.conn.js.ObjectStore(ctx, largeBucket)
-		if err != nil {
-			return err
+		if err == nil {
+			m.Data, err = store.GetBytes(ctx, m.Large)
 		}
-		m.Data, err = store.GetBytes(ctx, m.Large)
+		if ctx.Err() == nil { // else the error says nothing but that
+			lost = errors.Is(err, jetstream.ErrObjectNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
+		}
 		return err
 	})
+	if err != nil && lost {
+		err = ErrPayloadLost
+	}
 	if err != nil {
 		m.Data = nil
 		return fmt.Errorf("read the payload of message %d on %s from %s: %w", m.Sequence, m.Subject, largeBucket, err)
