@@ -128,7 +128,11 @@ func together(ctx context.Context, h httpFlags, b *board, screen *painter, log *
 	if address != "" {
 		log.Info("serving health and metrics", "url", "http://"+address+"/metrics")
 	}
-	stopped, painted := make(chan struct{}), make(chan struct{})
+	stopped, painted, bounded := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(bounded)
+		boundMemory(ctx)
+	}()
 	go func() {
 		defer close(painted)
 		b.paint(screen, stopped)
@@ -141,6 +145,7 @@ func together(ctx context.Context, h httpFlags, b *board, screen *painter, log *
 	cancel()
 	close(stopped)
 	<-painted
+	<-bounded
 	if e := serve(); err == nil {
 		err = e
 	}

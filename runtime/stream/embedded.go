@@ -157,8 +157,11 @@ func (s *Server) launch() (*server.Server, error) {
 		return nil, fmt.Errorf("the store %s: %w", s.config.Dir, s.log.fatal())
 	}
 	if !o.DontListen {
+		s.mu.Lock()
 		s.config.Listen = srv.Addr().String() // a port that was chosen stays
+		s.mu.Unlock()
 	}
+	forgetSooner(srv)
 	return srv, nil
 }
 
@@ -181,6 +184,15 @@ func (s *Server) Connect(ctx context.Context, name string) (*Conn, error) {
 		options = append(options, nats.UserInfo(s.config.User, s.config.Password))
 	}
 	return connect(ctx, &Conn{inProcess: s, options: options, sync: s.config.SyncInterval, wantReplicas: 1, trouble: s.Trouble}, name)
+}
+
+// forgetSooner is for streams that were made since the server started.
+func (s *Server) forgetSooner() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		forgetSooner(s.running)
+	}
 }
 
 // ClientURL is where the TCP listener is; empty where there is none.

@@ -122,6 +122,9 @@ func Create(ctx context.Context, c *Conn, source string, s Settings) (*Stream, e
 	if err := c.openLarge(ctx, want.MaxAge); err != nil {
 		return nil, err
 	}
+	if s, ok := c.inProcess.(*Server); ok {
+		s.forgetSooner()
+	}
 	return c.stream(source, info)
 }
 
