@@ -27,6 +27,7 @@ type Config struct {
 	Drain      time.Duration // how long a stop waits for what was sent; default 10s
 	Resnapshot bool          // go on past a gap and load everything again
 	Log        *slog.Logger
+	Backlog    func(ctx context.Context) (Backlog, error) // of the functions: loads wait while it is too large; default: they never wait
 	Observer   Observer
 	Random     func() uint64 // names this agent's fences; default random
 }

@@ -186,6 +186,9 @@ func (j *job) bound(ctx context.Context, op event.Op) error {
 func (j *job) chunk(ctx context.Context) (*window, error) {
 	t := j.table.Schema.Table
 	for wait := time.Duration(0); ; {
+		if err := j.w.room.wait(ctx, j.w.a); err != nil {
+			return nil, err
+		}
 		if err := j.quiet(ctx); err != nil {
 			return nil, err
 		}

@@ -62,6 +62,9 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 		p := &all[i]
 		*p = Progress{Table: t.Schema.Table, Estimate: t.EstimatedRows, Done: true}
 		err := snap.Whole(ctx, p.Table, func(c *Chunk) error {
+			if err := w.room.wait(ctx, w.a); err != nil {
+				return err
+			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if err := w.rows(ctx, c, nil, w.load.ID, strconv.Itoa(p.Chunks)); err != nil {

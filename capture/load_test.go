@@ -2,9 +2,11 @@ package capture_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,4 +203,38 @@ func TestTablesDoNotWaitForEachOther(t *testing.T) {
 		t.Error("the load is done before its rows count")
 	}
 	w.end(p)
+}
+
+// TestLoadWaitsForFunctions: no row is published while more than half of what the stream may hold is unread; the log goes on.
+func TestLoadWaitsForFunctions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(12)
+	w.db.tables = append(w.db.tables, notes)
+	var unread, rows atomic.Int64
+	unread.Store(501)
+	waits := make(chan string, 10)
+	p := w.start(0, false, func(c *capture.Config) {
+		c.Backlog = func(context.Context) (capture.Backlog, error) {
+			return capture.Backlog{Function: "search", Unread: uint64(unread.Load()), Limit: 1000}, nil
+		}
+		c.Observer.Waiting = func(function string) { waits <- function }
+		c.Observer.Loading = func(l capture.Loading) { rows.Add(l.Rows) }
+	})
+	if f := <-waits; f != "search" {
+		t.Errorf("it waits for %q, want search", f)
+	}
+	if n := rows.Load(); n != 0 {
+		t.Errorf("%d rows were read", n)
+	}
+	unread.Store(500)
+	if f := <-waits; f != "" {
+		t.Errorf("it waits for %q, want nobody", f)
+	}
+	w.until(p, "settled", w.settled)
+	unread.Store(501)
+	w.traffic(0)
+	w.until(p, "settled, whatever the functions do", w.settled)
+	w.end(p)
+	w.verify(w.first())
 }

@@ -28,6 +28,7 @@ type Observer struct {
 	Confirmed func(p event.Position)                    // the source may release its log up to here
 	Retained  func(bytes int64)                         // log that the slot holds back, at the start
 	Loading   func(l Loading)                           // a table's load went on
+	Waiting   func(function string)                     // loads wait until this function has read more; "" once they go on
 	Retry     func(err error, wait time.Duration)       // the agent starts again after an error that may pass
 }
 

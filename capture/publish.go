@@ -27,20 +27,21 @@ type writer struct {
 	ledger ledger
 
 	mu        sync.Mutex
-	cur       event.Position // where the log goes on after the last message sent
-	last      event.Position // the newest change sent
-	seen      event.Position // all up to here was read, and what is captured of it was sent
-	moved     time.Time      // when cur last moved
-	pending   *pending       // group that an earlier writer left incomplete
+	cur       event.Position           // where the log goes on after the last message sent
+	last      event.Position           // the newest change sent
+	seen      event.Position           // all up to here was read, and what is captured of it was sent
+	moved     time.Time                // when cur last moved
+	pending   *pending                 // group that an earlier writer left incomplete
 	versions  map[string]*table        // by the schema's key in KV
 	tables    map[*event.Schema]*table // of the log's schemas
-	known     map[event.Table]bool // tables of which a schema was seen
-	published map[uint64]struct{}  // transactions that a snapshot may not show yet
+	known     map[event.Table]bool     // tables of which a schema was seen
+	published map[uint64]struct{}      // transactions that a snapshot may not show yet
 	windows   map[event.Table][]*window
 	marks     map[string]*window
 	key, line []byte
 	out       stream.Outgoing // of a single change
 
+	room     room
 	backlog  atomic.Bool // more of the log was waiting at the last read
 	damaged  sync.Once
 	appeared chan struct{} // a table was seen for the first time, or changed

@@ -43,6 +43,7 @@ type sourceLine struct {
 	Retries   int64
 	LastError string
 	Loads     map[event.Table]capture.Loading
+	Waits     string // the function that loads wait for
 	rate      rate
 }
 
@@ -123,7 +124,7 @@ func (b *board) agent(name string) capture.Observer {
 	return capture.Observer{
 		State: func(state capture.State, detail string) {
 			set(func(s *sourceLine) {
-				s.State, s.Detail, s.Changed = state, detail, time.Now()
+				s.State, s.Detail, s.Changed, s.Waits = state, detail, time.Now(), ""
 				if state == capture.Streaming {
 					s.Reason, s.LastError = "", ""
 				}
@@ -146,6 +147,7 @@ func (b *board) agent(name string) capture.Observer {
 		Recorded:  func(p event.Position) { set(func(s *sourceLine) { s.Recorded, s.Position = time.Now(), p }) },
 		Confirmed: func(event.Position) { set(func(s *sourceLine) { s.Confirmed = time.Now() }) },
 		Retained:  func(bytes int64) { set(func(s *sourceLine) { s.Retained = bytes }) },
+		Waiting:   func(function string) { set(func(s *sourceLine) { s.Waits = function }) },
 		Loading:   func(l capture.Loading) { set(func(s *sourceLine) { s.Loads[l.Table] = l }) },
 		Retry: func(err error, _ time.Duration) {
 			set(func(s *sourceLine) { s.Retries, s.LastError = s.Retries+1, err.Error() })

@@ -26,6 +26,9 @@ func (b *board) status(now time.Time) []string {
 	for _, s := range sources {
 		lines = append(lines, fmt.Sprintf("%-*s  %s", width, s.Name, s.text(now)))
 		lines = append(lines, s.loads(now)...)
+		if s.Waits != "" {
+			lines = append(lines, "  load waits for function "+s.Waits)
+		}
 	}
 	for _, f := range functions {
 		lines = append(lines, fmt.Sprintf("%-*s  %s", width, f.Name, f.text(now)))
