@@ -76,12 +76,11 @@ func (b *Bucket) create(ctx context.Context, cfg BucketConfig) error {
 }
 
 const (
-	headerOperation   = "KV-Operation"
-	operationDelete   = "DEL"
-	headerLastOnKey   = "Nats-Expected-Last-Subject-Sequence"
-	headerMarkReason  = "Nats-Marker-Reason"
-	subjectsPerAnswer = 100_000
-	readersOfAll      = 16
+	headerOperation  = "KV-Operation"
+	operationDelete  = "DEL"
+	headerLastOnKey  = "Nats-Expected-Last-Subject-Sequence"
+	headerMarkReason = "Nats-Marker-Reason"
+	readersOfAll     = 16
 )
 
 func (b *Bucket) subject(key string) string { return "$KV." + b.name + "." + key }

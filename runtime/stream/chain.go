@@ -192,10 +192,14 @@ func (c *Chain) await(ctx context.Context, ok func() bool) error {
 }
 
 func (c *Chain) unfinished(ctx context.Context) error {
-	if c.stall == nil {
+	reason := c.s.conn.trouble() // also where something was stored since the stall was told
+	if reason == nil {
+		reason = c.stall
+	}
+	if reason == nil {
 		return fmt.Errorf("publish to stream %s: %w", c.s.name, ctx.Err())
 	}
-	return fmt.Errorf("publish to stream %s: %w (%w)", c.s.name, ctx.Err(), c.stall)
+	return fmt.Errorf("publish to stream %s: %w (%w)", c.s.name, ctx.Err(), reason)
 }
 
 // broadcast wakes all that wait.

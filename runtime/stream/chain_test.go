@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestChainStoresInOrder(t *testing.T) {
 	s := create(t, c, "shop")
 	var told atomic.Uint64
 	ch := chain(t, s, 7, stream.ChainOptions{Stored: told.Store})
-	ctx := deadline(t, 20*time.Second)
+	ctx := deadline(t, patience)
 	if err := publish(ctx, ch, "shop", "a", 0, 5000, []byte("{}\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestChainSendsWhatIsHeldBack(t *testing.T) {
 		if got != n {
 			t.Errorf("got %d, want %d", got, n)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("not stored")
 	}
 }
@@ -111,18 +112,19 @@ func TestChainWindow(t *testing.T) {
 		}
 		p.mute.Store(false)
 		p.cut()
-		if err := ch.Wait(deadline(t, 20*time.Second), ch.Sent()); err != nil {
+		// A small one at the end: the last message is read again and again.
+		if err := publish(deadline(t, patience), ch, test.name, "a", test.want+1, test.want+2, nil); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		ch.Close()
-		verify(t, c, s, map[string]uint64{"a": test.want + 1})
+		verify(t, within(t, server), s, map[string]uint64{"a": test.want + 2})
 	}
 }
 
 // warm publishes message 0 and waits for it: the chain has its link then.
 func warm(t testing.TB, ch *stream.Chain, source string) {
 	t.Helper()
-	if err := publish(deadline(t, 20*time.Second), ch, source, "a", 0, 1, []byte("{}")); err != nil {
+	if err := publish(deadline(t, patience), ch, source, "a", 0, 1, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,7 +144,7 @@ func TestChainSurvivesTheNetwork(t *testing.T) {
 	ch := chain(t, s, 1, stream.ChainOptions{Holds: func(context.Context) error { held.Add(1); return nil }})
 	warm(t, ch, "shop")
 	done := make(chan error, 1)
-	const messages = 40_000
+	const messages = 12_000
 	go func() { done <- publish(t.Context(), ch, "shop", "a", 1, messages, make([]byte, 300)) }()
 	// Each fault waits until something went through since the last one.
 	faults := []func(){
@@ -153,7 +155,7 @@ func TestChainSurvivesTheNetwork(t *testing.T) {
 		p.cut,
 	}
 	for _, fault := range faults {
-		if err := ch.Wait(deadline(t, 20*time.Second), min(ch.Stored()+2000, ch.Sent())); err != nil {
+		if err := ch.Wait(deadline(t, patience), min(ch.Stored()+1000, ch.Sent())); err != nil {
 			t.Fatal(err)
 		}
 		fault()
@@ -163,7 +165,7 @@ func TestChainSurvivesTheNetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("stored %d, sent %d", ch.Stored(), ch.Sent())
 	}
 	if held.Load() == 0 {
@@ -196,7 +198,7 @@ func TestChainEndsWithoutTheSlot(t *testing.T) {
 	p.cut()
 	select {
 	case <-ch.Failed():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the chain goes on")
 	}
 	if !errors.Is(ch.Err(), lost) {
@@ -213,15 +215,18 @@ func TestZombieIsFenced(t *testing.T) {
 	server := start(t, stream.Embedded{Listen: "127.0.0.1:0"})
 	direct := within(t, server)
 	s := create(t, direct, "shop")
-	for round := range uint32(8) {
+	for round := range uint32(6) {
 		zombieRound(t, server.ClientURL(), s, round)
 	}
 	verify(t, direct, s, nil)
 }
 
+// zombieRound fences a writer at full speed. In some rounds its packets race with the fence first; in the end they are held
+// back until the fence is there, because without that nothing bounds how often the stream's end moves in between.
 func zombieRound(t *testing.T, url string, s *stream.Stream, round uint32) {
 	t.Helper()
-	c, err := stream.Connect(t.Context(), stream.Config{URL: url})
+	p := newProxy(t, url)
+	c, err := stream.Connect(t.Context(), stream.Config{URL: p.url()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,13 +242,12 @@ func zombieRound(t *testing.T, url string, s *stream.Stream, round uint32) {
 		zombie <- publish(ctx, old, s.Source(), fmt.Sprintf("old%d", round), 0, 1<<40, make([]byte, 100))
 	}()
 	defer cancel()
-	if !eventually(t, func() bool { return old.Sent() > old.Stored()+300 || old.Stored() > 20_000 }) {
-		t.Fatal("the zombie never had many messages in flight")
+	if !eventually(t, func() bool { return old.Stored() > 0 }) {
+		t.Fatal("the zombie stores nothing")
 	}
-	// The zombie goes on publishing at full speed while its successor looks for the end and fences.
 	name := fmt.Sprintf("new%d", round)
-	ch := takeOver(t, s, 2+2*round)
-	if err := publish(deadline(t, 30*time.Second), ch, s.Source(), name, 0, 1500, make([]byte, 70)); err != nil {
+	ch := overtake(t, p, old, s, 2+2*round, int(round%3))
+	if err := publish(deadline(t, patience), ch, s.Source(), name, 0, 1500, make([]byte, 70)); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -251,38 +255,76 @@ func zombieRound(t *testing.T, url string, s *stream.Stream, round uint32) {
 		if !errors.Is(err, stream.ErrFenced) {
 			t.Fatalf("the zombie ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the zombie goes on")
 	}
 	ch.Close()
 }
 
-// takeOver fences a stream that moves: it tries again as long as the end has moved.
-func takeOver(t testing.TB, s *stream.Stream, epoch uint32) *stream.Chain {
+// overtake fences while packets of the old chain are late; so many tries race with them. They arrive after the fence, while
+// the new chain publishes.
+func overtake(t *testing.T, p *proxy, old *stream.Chain, s *stream.Stream, epoch uint32, races int) *stream.Chain {
 	t.Helper()
-	ctx := deadline(t, 30*time.Second)
-	for {
-		last, err := s.LastOn(ctx, ">")
+	for try := 0; ; try++ {
+		p.gate.Lock()
+		release := sync.OnceFunc(p.gate.Unlock)
+		t.Cleanup(release)
+		if !eventually(t, func() bool { return old.Sent() >= old.Stored()+256 || old.Err() != nil }) {
+			t.Fatal("the zombie never had many messages in flight")
+		}
+		last, err := s.LastOn(deadline(t, patience), ">")
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := s.Fence(ctx, last.Sequence, epoch, last.Group, fmt.Sprintf("instance-%d", instances.Add(1)))
+		if try < races {
+			release()
+		}
+		ch, err := takeOverAt(t, s, last, epoch)
+		release()
 		if errors.Is(err, stream.ErrMoved) {
 			continue
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		ch := s.Chain(w, w.Base, stream.ChainOptions{})
-		t.Cleanup(ch.Close)
 		return ch
 	}
+}
+
+// takeOver fences a stream whose last packets are still arriving: it tries again as long as the end has moved.
+func takeOver(t testing.TB, s *stream.Stream, epoch uint32) *stream.Chain {
+	t.Helper()
+	for {
+		last, err := s.LastOn(deadline(t, patience), ">")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch, err := takeOverAt(t, s, last, epoch)
+		if errors.Is(err, stream.ErrMoved) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ch
+	}
+}
+
+func takeOverAt(t testing.TB, s *stream.Stream, last *event.Message, epoch uint32) (*stream.Chain, error) {
+	t.Helper()
+	w, err := s.Fence(deadline(t, patience), last.Sequence, epoch, last.Group, fmt.Sprintf("instance-%d", instances.Add(1)))
+	if err != nil {
+		return nil, err
+	}
+	ch := s.Chain(w, w.Base, stream.ChainOptions{})
+	t.Cleanup(ch.Close)
+	return ch, nil
 }
 
 // eventually polls until ok.
 func eventually(t testing.TB, ok func() bool) bool {
 	t.Helper()
-	ctx := deadline(t, 30*time.Second)
+	ctx := deadline(t, patience)
 	for !ok() {
 		select {
 		case <-ctx.Done():
@@ -315,7 +357,7 @@ func TestLargeMessage(t *testing.T) {
 	c := within(t, server)
 	s := create(t, c, "shop")
 	ch := chain(t, s, 1, stream.ChainOptions{})
-	ctx := deadline(t, 20*time.Second)
+	ctx := deadline(t, patience)
 	data := bytes.Repeat([]byte(`{"op":"c"}`), 300_000)
 	n, err := ch.Publish(ctx, outgoing("shop", "a", 0, data))
 	if err != nil {

@@ -53,7 +53,7 @@ func newCluster(t testing.TB) *cluster {
 		}
 	})
 	for _, s := range c.servers {
-		if !s.ReadyForConnections(20 * time.Second) {
+		if !s.ReadyForConnections(patience) {
 			t.Fatal("a server of the cluster is not ready")
 		}
 	}
@@ -136,19 +136,19 @@ func TestCluster(t *testing.T) {
 	t.Run("Bucket", func(t *testing.T) { clusterBucket(t, cl, c) })
 }
 
-// 100,000 messages while leaders step down and one server is shut down and comes back.
+// 40,000 messages while leaders step down and one server is shut down and comes back.
 func clusterLeaders(t *testing.T, cl *cluster, c *stream.Conn) {
-	const messages = 100_000
+	const messages = 40_000
 	s := create(t, c, "shop")
 	var stored atomic.Uint64
 	ch := chain(t, s, 1, stream.ChainOptions{Stored: stored.Store})
-	g, ctx := errgroup.WithContext(deadline(t, 2*time.Minute))
+	g, ctx := errgroup.WithContext(deadline(t, patience))
 	g.Go(func() error { return publish(ctx, ch, "shop", "a", 0, messages, make([]byte, 200)) })
 	reach := func(n uint64) bool {
 		return eventually(t, func() bool { return stored.Load() >= n || ctx.Err() != nil }) && ctx.Err() == nil
 	}
 	down := -1
-	for i := uint64(1); i <= 9 && reach(i*10_000); i++ {
+	for i := uint64(1); i <= 9 && reach(i*4_000); i++ {
 		switch i {
 		case 4:
 			name := leader(ctx, c, s.Name())
@@ -173,13 +173,13 @@ func clusterLeaders(t *testing.T, cl *cluster, c *stream.Conn) {
 
 func clusterZombie(t *testing.T, cl *cluster, c *stream.Conn) {
 	s := create(t, c, "zombie")
-	for round := range uint32(4) {
+	for round := range uint32(2) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			stepDown(t.Context(), c, s.Name())
 		}()
-		zombieRound(t, cl.url(), s, round)
+		zombieRound(t, cl.servers[round].ClientURL(), s, round)
 		<-done
 	}
 	verify(t, c, s, nil)
@@ -188,7 +188,7 @@ func clusterZombie(t *testing.T, cl *cluster, c *stream.Conn) {
 // Several processes increment one counter by compare-and-swap while leaders step down: nothing is lost, nothing is counted
 // twice.
 func clusterBucket(t *testing.T, cl *cluster, c *stream.Conn) {
-	ctx := deadline(t, 30*time.Second)
+	ctx := deadline(t, patience)
 	b, err := stream.OpenBucket(ctx, c, stream.BucketConfig{Name: "RUNNEL_counter"})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func freePort(t testing.TB) string {
 
 func over(t testing.TB, url string) *stream.Conn {
 	t.Helper()
-	c, err := stream.Connect(deadline(t, 20*time.Second), stream.Config{URL: url})
+	c, err := stream.Connect(deadline(t, patience), stream.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +47,11 @@ func TestChainSurvivesRestarts(t *testing.T) {
 	c := over(t, server.ClientURL())
 	s := create(t, c, "shop")
 	ch := chain(t, s, 1, stream.ChainOptions{})
-	const messages = 30_000
+	const messages = 12_000
 	done := make(chan error, 1)
 	go func() { done <- publish(t.Context(), ch, "shop", "a", 0, messages, make([]byte, 300)) }()
 	for i := range uint64(3) {
-		if err := ch.Wait(deadline(t, 20*time.Second), min(ch.Sent(), (i+1)*5000)); err != nil {
+		if err := ch.Wait(deadline(t, patience), min(ch.Sent(), (i+1)*2500)); err != nil {
 			t.Fatal(err)
 		}
 		server.Stop()
@@ -62,7 +62,7 @@ func TestChainSurvivesRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(40 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("stored %d, sent %d", ch.Stored(), ch.Sent())
 	}
 	verify(t, c, s, map[string]uint64{"a": messages})
@@ -76,7 +76,7 @@ func TestChainFindsThatTheStreamWentBack(t *testing.T) {
 	c := over(t, server.ClientURL())
 	s := create(t, c, "shop")
 	ch := chain(t, s, 1, stream.ChainOptions{})
-	ctx := deadline(t, 30*time.Second)
+	ctx := deadline(t, patience)
 	if err := publish(ctx, ch, "shop", "a", 0, 100, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestChainFindsThatTheStreamWentBack(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=48m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
 		if os.Getenv("CI") != "" && os.Getuid() == 0 {
 			t.Fatalf("mount a small tmpfs: %v", err)
 		}
@@ -121,7 +121,7 @@ func TestDiskFull(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
 	// Something else fills the disk, and goes away.
 	filler := filepath.Join(dir, "filler")
-	if err := os.WriteFile(filler, make([]byte, 24<<20), 0o600); err != nil {
+	if err := os.WriteFile(filler, make([]byte, 14<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	server := start(t, stream.Embedded{Dir: filepath.Join(dir, "store")})
@@ -129,20 +129,18 @@ func TestDiskFull(t *testing.T) {
 	s := create(t, c, "shop")
 	stalls := make(chan error, 100)
 	ch := chain(t, s, 1, stream.ChainOptions{Stalled: func(err error) { stalls <- err }})
-	const messages = 60_000
+	const messages = 25_000
 	done := make(chan error, 1)
 	go func() { done <- publish(t.Context(), ch, "shop", "a", 0, messages, make([]byte, 300)) }()
 	for full := false; !full; {
 		select {
 		case err := <-stalls:
-			full = errors.Is(err, stream.ErrDiskFull)
-			if full && !strings.Contains(err.Error(), dir) {
-				t.Errorf("%q does not say where to make room", err)
-			}
+			// JetStream may refuse for want of room a moment before the server finds out why.
+			full = errors.Is(err, stream.ErrDiskFull) && strings.Contains(err.Error(), "make room in "+dir)
 		case err := <-done:
 			t.Fatalf("publishing ended: %v", err)
-		case <-time.After(30 * time.Second):
-			t.Fatalf("nobody says that the disk is full; stored %d", ch.Stored())
+		case <-time.After(patience):
+			t.Fatalf("nobody says that the disk is full, and where to make room; stored %d", ch.Stored())
 		}
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -158,7 +156,7 @@ func TestDiskFull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("it does not go on; stored %d, %v", ch.Stored(), server.Trouble())
 	}
 	if err := server.Trouble(); err != nil {
@@ -171,7 +169,7 @@ func TestFenceContention(t *testing.T) {
 	t.Parallel()
 	c := embedded(t)
 	s := create(t, c, "shop")
-	ctx := deadline(t, 30*time.Second)
+	ctx := deadline(t, patience)
 	for round := range uint64(5) {
 		after := round * event.FenceMarkers
 		var won, moved atomic.Int64
@@ -221,7 +219,7 @@ func TestFenceWithoutAnAnswer(t *testing.T) {
 			p.cut()
 			p.mute.Store(false)
 		}()
-		w, err := s.Fence(deadline(t, 20*time.Second), round*event.FenceMarkers, uint32(round+1), event.Group{K: 1, N: 1}, fmt.Sprintf("i%d", round))
+		w, err := s.Fence(deadline(t, patience), round*event.FenceMarkers, uint32(round+1), event.Group{K: 1, N: 1}, fmt.Sprintf("i%d", round))
 		if err != nil || w.Base != (round+1)*event.FenceMarkers {
 			t.Fatalf("got %v, %v", w, err)
 		}
@@ -238,7 +236,7 @@ func TestFenceOfAnOldEndIsRefused(t *testing.T) {
 	s := create(t, c, "shop")
 	fence(t, s, 1)
 	for _, after := range []uint64{0, 100, 511, 513, 5000} {
-		if _, err := s.Fence(deadline(t, 10*time.Second), after, 2, event.Group{K: 1, N: 1}, "late"); !errors.Is(err, stream.ErrMoved) {
+		if _, err := s.Fence(deadline(t, patience), after, 2, event.Group{K: 1, N: 1}, "late"); !errors.Is(err, stream.ErrMoved) {
 			t.Errorf("after %d: got %v", after, err)
 		}
 	}

@@ -15,6 +15,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds what must happen sooner or later, on a machine that is busy with something else too.
+const patience = 2 * time.Minute
+
 // epoch and instances of tests count.
 var instances atomic.Uint64
 

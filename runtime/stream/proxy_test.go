@@ -12,8 +12,9 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   string
-	mute     atomic.Bool // what the server says is lost
-	swallow  atomic.Bool // what the client says is lost
+	mute     atomic.Bool  // what the server says is lost
+	swallow  atomic.Bool  // what the client says is lost
+	gate     sync.RWMutex // locked: what the client says is late
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -52,16 +53,20 @@ func (p *proxy) accept() {
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = true, true
 		p.mu.Unlock()
-		p.wg.Go(func() { p.pipe(server, client, &p.swallow) })
-		p.wg.Go(func() { p.pipe(client, server, &p.mute) })
+		p.wg.Go(func() { p.pipe(server, client, &p.swallow, &p.gate) })
+		p.wg.Go(func() { p.pipe(client, server, &p.mute, nil) })
 	}
 }
 
-func (p *proxy) pipe(to, from net.Conn, lose *atomic.Bool) {
+func (p *proxy) pipe(to, from net.Conn, lose *atomic.Bool, gate *sync.RWMutex) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
+		if gate != nil {
+			gate.RLock()
+			gate.RUnlock() //nolint:staticcheck // it only waits until the gate is open
+		}
 		if n > 0 && !lose.Load() {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
