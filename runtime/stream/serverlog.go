@@ -28,12 +28,15 @@ func (l *serverLog) Warnf(format string, v ...any) {
 
 func (l *serverLog) Errorf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
-	l.to.Error("embedded JetStream", slog.String("message", text))
-	if storeFailed(text) {
-		select {
-		case l.failed <- text:
-		default:
-		}
+	if !storeFailed(text) {
+		l.to.Error("embedded JetStream", slog.String("message", text))
+		return
+	}
+	// It comes several times for one write. Whoever watches the store makes one error of it, which says what to do.
+	l.to.Warn("embedded JetStream", slog.String("message", text))
+	select {
+	case l.failed <- text:
+	default:
 	}
 }
 
