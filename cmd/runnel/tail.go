@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
@@ -165,7 +164,7 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 }
 
 func (t *tailCommand) print(ctx context.Context, out io.Writer, st *stream.Stream, m jetstream.Msg, meta *jetstream.MsgMetadata, markers bool) error {
-	msg, err := stream.Decode(m.Subject(), meta.Sequence.Stream, nats.Header(m.Headers()), meta.Timestamp, m.Data())
+	msg, err := stream.Decode(m.Subject(), meta.Sequence.Stream, m.Headers(), meta.Timestamp, m.Data())
 	if err != nil {
 		return err
 	}
