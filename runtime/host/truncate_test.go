@@ -120,9 +120,9 @@ func (l *long) Sweep(ctx context.Context, s sink.Sweep) error {
 	if err := l.sweep(ctx); err != nil {
 		return err
 	}
-	l.guarded.mu.Lock()
-	l.guarded.flaky = true // it fails never here
-	l.guarded.mu.Unlock()
+	l.mu.Lock()
+	l.flaky = true // it fails never here
+	l.mu.Unlock()
 	return l.guarded.Sweep(ctx, s)
 }
 
