@@ -75,6 +75,45 @@ func TestGap(t *testing.T) {
 	}
 }
 
+// TestStaleRecord: the stream's last change is newer than the one that the record knows, and behind a mark. The log must have it.
+func TestStaleRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(3)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	old := w.record()
+	p = w.start(0, false)
+	w.db.Commit(op{'u', users, 1})
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	rec := w.record()
+	if rec.Change == old.Change {
+		t.Fatalf("the record knows the change %s still", rec.Change)
+	}
+	rec.Change, rec.Sequence = old.Change, old.Sequence
+	b, err := json.Marshal(rec)
+	if err == nil {
+		_, err = captures.Put(t.Context(), w.db.source, b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := w.db.lsn
+	w.restore(len(w.db.log) - 1)
+	w.db.lsn += 3 // no change stands where another one stood
+	for w.db.lsn <= end {
+		w.db.Commit(op{'u', users, 2})
+	}
+	var gap *capture.GapError
+	if err := w.result(w.start(0, false)); !errors.As(err, &gap) {
+		t.Errorf("the agent ended with %v, want a gap", err)
+	}
+}
+
 // restore brings back the source as it was after its n-th transaction, the slot included.
 func (w *world) restore(n int) {
 	w.db.Restore(n)
