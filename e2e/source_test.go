@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A slot that was dropped while nobody ran is a gap: capture halts and says the way out, functions go on with what the stream
@@ -123,11 +125,30 @@ func TestLargeRow(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, oneTarget)
 	p.fill(50)
-	p.exec(p.source.PostgresURL(), `update customers set notes = repeat(md5('before'), 1000000) where id = 1`) // 32 MB
+	from, to := p.connect(p.source.PostgresURL()), p.connect(p.target.PostgresURL())
+	digest := func(c *pgx.Conn, id int) (size int, sum string) { // comparing the rows themselves takes too long
+		if err := c.QueryRow(t.Context(), `select length(notes), md5(row_to_json(c)::text) from customers c where id = $1`, id).Scan(&size, &sum); err != nil {
+			return 0, ""
+		}
+		return size, sum
+	}
+	arrives := func(id, large int) {
+		t.Helper()
+		size, sum := digest(from, id)
+		if size < large {
+			t.Fatalf("row %d has %d bytes", id, size)
+		}
+		p.eventually("the large row arrives", 90*time.Second, func() bool {
+			_, got := digest(to, id)
+			return got == sum
+		})
+	}
+	p.exec(p.source.PostgresURL(), `update customers set notes = repeat(md5('before'), 400000) where id = 1`)
 	p.start()
-	p.equal(90 * time.Second)
+	arrives(1, 12_000_000)
 	p.exec(p.source.PostgresURL(), `update customers set notes = repeat(md5('after'), 940000) where id = 2`, `update customers set vip = not vip where id = 1`)
-	p.equal(90 * time.Second)
+	arrives(2, 30_000_000)
+	arrives(1, 12_000_000)
 	if f := p.failures(); len(f) > 0 {
 		t.Errorf("a large row is no error:\n%s", strings.Join(f, ""))
 	}

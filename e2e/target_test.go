@@ -2,13 +2,13 @@ package e2e_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -99,13 +99,17 @@ name: search
 from: shop.public.*
 to: {elasticsearch: {url: "${OWN_URL}", index: "{table}"}}
 `)
-	search := servers.Elasticsearch(t, "")
-	search.Stop(syscall.SIGTERM)
-	p.env = append(p.env, "OWN_URL=http://"+search.Addr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close() // nobody is there
+	p.env = append(p.env, "OWN_URL=http://"+address)
 	indexed := func() {
 		t.Helper()
 		p.holds("elasticsearch", 90*time.Second, func(s *equal.Table) (equal.Rows, error) {
-			return s.Elasticsearch(t.Context(), "http://"+search.Addr, "", s.Name)
+			return s.Elasticsearch(t.Context(), "http://"+address, "", s.Name)
 		})
 	}
 	warehouse := func() {
@@ -125,7 +129,8 @@ to: {elasticsearch: {url: "${OWN_URL}", index: "{table}"}}
 	p.start()
 	warehouse()
 	stalled()
-	search.Restart(t)
+	_, port, _ := net.SplitHostPort(address)
+	search := servers.Elasticsearch(t, "", "http.port="+port)
 	indexed()
 
 	stop := p.traffic(3, 100)

@@ -329,6 +329,9 @@ func Elasticsearch(t TB, password string, settings ...string) *Server {
 		k, v, _ := strings.Cut(kv, "=")
 		set[k] = v
 	}
+	if port, err = strconv.Atoi(set["http.port"]); err != nil {
+		t.Fatal(err)
+	}
 	health := fmt.Sprintf("http://127.0.0.1:%d/_cluster/health", port) // GET / answers 405: its module is not in this package
 	return start(t, dir, port, cred, syscall.SIGTERM, httpOK(health, "elastic", password), esArgs(secrets, set, dir+"/config", dir+"/logs"), java,
 		"-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss1m", "-XX:-OmitStackTraceInFastThrow", "-XX:+ExitOnOutOfMemoryError",
