@@ -78,7 +78,7 @@ func (c *Conn) putLarge(ctx context.Context, id string, data []byte) error {
 	return nil
 }
 
-// ErrPayloadLost: the object store has answered, and does not hold a message's payload.
+// ErrPayloadLost says that the object store has answered, and does not hold a message's payload.
 var ErrPayloadLost = errors.New("the object store does not hold it")
 
 // Resolve fetches the payload of a message that is kept aside; others it leaves as they are. ErrPayloadLost where the store
