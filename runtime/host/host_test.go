@@ -334,10 +334,13 @@ func (h *target) got() []written {
 	return slices.Clone(h.events)
 }
 
+// patience bounds what must happen sooner or later, on a machine that is busy with something else too.
+const patience = 90 * time.Second
+
 // waitFor polls until the condition holds.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
@@ -349,7 +352,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // complete waits until all of want came, and checks that each partition's first times are in order.
 func (h *target) complete(t *testing.T, want []written) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		missing, extra := h.compare(want)
 		if missing == 0 && extra == 0 {
@@ -421,7 +424,7 @@ func start(t *testing.T, name string, handler func() sink.Handler, change func(*
 				if err != nil {
 					t.Errorf("Run: %v", err)
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(patience):
 				t.Error("the host does not stop")
 			}
 		})
