@@ -199,7 +199,7 @@ type item struct {
 // until reads items until done says so; it keeps what is no Idle.
 func (r *reader) until(done func(item) bool) []item {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 90*time.Second)
 	defer cancel()
 	var all []item
 	for {
@@ -318,7 +318,7 @@ func (d *database) waitingCommit(sql string) (release func()) {
 // eventually waits until a query gives true.
 func (d *database) eventually(sql string, args ...any) {
 	d.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var ok *bool
 		if err := d.QueryRow(d.t.Context(), sql, args...).Scan(&ok); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			d.t.Fatalf("%s: %v", sql, err)

@@ -30,7 +30,7 @@ func TestTLS(t *testing.T) {
 		c.URL = strings.Replace(c.URL, "sslmode=disable", "sslmode=verify-full&sslrootcert="+ca, 1)
 	})
 	var r *reader
-	for end := time.Now().Add(10 * time.Second); r == nil; time.Sleep(20 * time.Millisecond) { // the server reads its settings when it likes
+	for end := time.Now().Add(90 * time.Second); r == nil; time.Sleep(20 * time.Millisecond) { // the server reads its settings when it likes
 		l, err := s.Acquire(t.Context(), nil)
 		if err == nil {
 			r = &reader{Log: l, t: t}

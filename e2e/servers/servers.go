@@ -82,7 +82,7 @@ func (s *Server) Stop(sig os.Signal) {
 	_ = s.cmd.Process.Signal(sig)
 	select {
 	case <-s.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		s.Kill()
 	}
 }
@@ -167,7 +167,7 @@ func start(t TB, dir string, port int, cred *syscall.Credential, sig os.Signal, 
 func (s *Server) wait(t TB) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = s.ready(); err == nil {
 			return
 		}

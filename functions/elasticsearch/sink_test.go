@@ -225,7 +225,7 @@ func TestSink(t *testing.T) {
 		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
 		g.do("DELETE", "/dropped-items", "")
 		var err error
-		for n, end := uint64(2), time.Now().Add(20*time.Second); err == nil && time.Now().Before(end); n++ { // it is looked at now and then
+		for n, end := uint64(2), time.Now().Add(90*time.Second); err == nil && time.Now().Before(end); n++ { // it is looked at now and then
 			err = s.Handle(ctx, batch(put(n, 2, "b", ``)))
 		}
 		for _, want := range []string{"index dropped-items was deleted or replaced", "DELETE /dropped-items", "runnel delete search", "runnel deploy"} {
