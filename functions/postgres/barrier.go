@@ -149,7 +149,7 @@ func (b *barrier) pass(ctx context.Context, tx pgx.Tx) (sink.Outcome, error) {
 			return sink.Wait, b.move(ctx, tx, b.Partition, before)
 		case there && cp.version >= t.Version: // executed already, and this is a part of it that was repeated
 			return sink.Passed, b.move(ctx, tx, b.Partition, at)
-		case !there || cp.version != t.Version-1:
+		case !there || cp.version == 0 || cp.version != t.Version-1: // at 0 it has read nothing, so it stands before no t
 			return sink.Wait, b.move(ctx, tx, b.Partition, before)
 		}
 	}

@@ -28,7 +28,6 @@ type Stream interface {
 	Partitions() int
 	End(ctx context.Context) (stream.End, error)
 	Next(ctx context.Context, subject string, from uint64) (*event.Message, error)
-	Stored(ctx context.Context, g event.Group, from uint64) ([]*event.Message, error)
 	FenceAfter(ctx context.Context, epoch uint32) (sequence uint64, ok bool, err error)
 
 	// Resolve fetches a payload that is kept outside the stream.

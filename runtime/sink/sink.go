@@ -105,7 +105,7 @@ type Barrier struct {
 	Claim
 	Schema *event.Schema
 	After  Point         // where the caller stands
-	At     []Point       // of the t, per partition; Version 0: the stream has none yet; Version 1: pass
+	At     []Point       // of the t, per partition; Version 0: the stream has none yet
 	Cutoff event.Version // 0: TRUNCATE; else rows that were not seen since, or are older, go
 }
 
