@@ -141,8 +141,12 @@ func start(t TB, dir string, port int, cred *syscall.Credential, sig os.Signal, 
 			return err
 		}
 		_, _ = in.Write(stdin) // an error means that the server ended: wait says so
+		stopWatch, err := watch(cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
 		done := make(chan struct{})
-		go func() { _ = cmd.Wait(); in.Close(); close(done) }()
+		go func() { _ = cmd.Wait(); in.Close(); stopWatch(); close(done) }()
 		s.cmd, s.done = cmd, done
 		return nil
 	}
@@ -162,6 +166,24 @@ func start(t TB, dir string, port int, cred *syscall.Credential, sig os.Signal, 
 	})
 	s.wait(t)
 	return s
+}
+
+// watch ends a server whose test was killed or ran out of time: a shell waits for the end of this process.
+func watch(pid int) (stop func(), err error) {
+	cmd := exec.Command("sh", "-c", `cat >/dev/null; kill -QUIT "$0"`, strconv.Itoa(pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // before the pipe closes: the number may be another's by now
+		_ = cmd.Wait()
+		in.Close()
+	}, nil
 }
 
 func (s *Server) wait(t TB) {

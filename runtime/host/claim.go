@@ -53,8 +53,8 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 		if err != nil || !gone {
 			return false, err
 		}
-		if o.Instance != "" {
-			l.log.InfoContext(ctx, "partition taken over from a worker that is gone", "owner", o.Instance)
+		if _, told := l.g.heirs.LoadOrStore(o.Instance, true); o.Instance != "" && !told {
+			l.g.log.InfoContext(ctx, "taking over partitions from a worker that is gone", "owner", o.Instance)
 		}
 	}
 	o.Instance, o.Turn = l.host.instance, o.Turn+1

@@ -33,6 +33,7 @@ type generation struct {
 
 	mu    sync.Mutex
 	lanes []*lane
+	heirs sync.Map // workers that are gone and whose partitions were taken over, each told once
 }
 
 func newGeneration(f *function, r registry.FunctionRecord) *generation {
