@@ -20,7 +20,7 @@ const (
 type window struct {
 	table   event.Table
 	load    string
-	number  int      // of the chunk
+	number  int      // of the chunk, as it was read
 	before  []uint64 // transactions that were published when it opened, and which no snapshot has shown yet
 	touched map[string]struct{}
 	bytes   int
@@ -31,6 +31,16 @@ type window struct {
 	done     chan struct{} // closed when the marker was met
 	stored   bool          // its rows were published, up to sequence
 	sequence uint64
+}
+
+// wait ends when the log has come to where the chunk was read.
+func (win *window) wait(ctx context.Context) error {
+	select {
+	case <-win.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (w *writer) openWindow(t event.Table, load string, number int) *window {

@@ -16,6 +16,7 @@ import (
 const (
 	lull     = 5 * time.Second // a chunk waits at most this long for the log to have no backlog
 	slowest  = 15 * time.Second
+	ahead    = 2   // chunks of a table that are read and not published yet
 	smallest = 100 // rows of a chunk that is read again and again since the log touches too much meanwhile
 )
 
@@ -29,6 +30,7 @@ type job struct {
 	revision uint64
 	steps    []step // that do not count yet
 	rows     int    // of the next chunk
+	serial   int    // of the next chunk that is read: no two that are published have one number
 	began    time.Time
 	before   int64
 
@@ -71,31 +73,65 @@ func (j *job) read(ctx context.Context) error {
 			return err
 		}
 	}
-	for end := false; !end; {
-		win, err := j.chunk(ctx)
-		if errors.Is(err, errAbsent) {
-			j.abandoned = true
-			return nil
+	err := j.chunks(ctx)
+	if errors.Is(err, errAbsent) {
+		j.abandoned = true
+		return nil
+	}
+	if err == nil && j.next.Sweep {
+		err = j.bound(ctx, event.Truncate)
+	}
+	return err
+}
+
+// chunks publishes the table's rows. It reads ahead: while the log comes to where one chunk was read, the next one is read, in
+// a window of its own. A chunk that proves to be void is read again from its beginning, and all behind it; what of those
+// was published already comes twice, and newer.
+func (j *job) chunks(ctx context.Context) error {
+	var open []*window // in key order
+	after, last := j.next.After, false
+	for {
+		for len(open) < ahead && !last {
+			win, err := j.chunk(ctx, after)
+			if err != nil {
+				return err
+			}
+			open = append(open, win)
+			after, last = win.chunk.Next, win.chunk.Next == ""
 		}
-		if err != nil {
+		win := open[0]
+		if err := win.wait(ctx); err != nil {
 			return err
 		}
-		end = win.chunk.Next == ""
-		j.next.Chunks++
-		j.next.Rows += int64(len(win.chunk.Rows))
-		j.next.After = win.chunk.Next
-		if !end { // the last one counts with the end alone, so that an interrupted load never begins over
-			j.steps = append(j.steps, step{Progress: j.next, sequence: win.sequence})
+		if !win.stored { // a TRUNCATE, another structure, or too many keys
+			for _, o := range open[1:] {
+				if err := o.wait(ctx); err != nil {
+					return err
+				}
+			}
+			open, after, last = nil, j.next.After, false
+			j.rows = max(j.rows/2, min(smallest, j.w.a.cfg.ChunkRows))
+			continue
 		}
-		j.observe(false)
-		if err := j.save(ctx); err != nil {
+		open = open[1:]
+		if err := j.count(ctx, win); err != nil || last && len(open) == 0 {
 			return err
 		}
 	}
-	if j.next.Sweep {
-		return j.bound(ctx, event.Truncate)
+}
+
+// count notes a chunk that was published, as all before it were.
+func (j *job) count(ctx context.Context, win *window) error {
+	j.rows = min(2*j.rows, j.w.a.cfg.ChunkRows)
+	j.next.Chunks++
+	j.next.Rows += int64(len(win.chunk.Rows))
+	j.next.After = win.chunk.Next
+	if j.next.After != "" { // the last one counts with the end alone, so that an interrupted load never begins over
+		j.steps = append(j.steps, step{Progress: j.next, sequence: win.sequence})
 	}
-	return nil
+	win.chunk = nil
+	j.observe(false)
+	return j.save(ctx)
 }
 
 // leave notes that the table was not captured for a while: it is loaded anew when it returns.
@@ -182,9 +218,8 @@ func (j *job) bound(ctx context.Context, op event.Op) error {
 	}
 }
 
-// chunk reads the next chunk and publishes it, however often that must be tried.
-func (j *job) chunk(ctx context.Context) (*window, error) {
-	t := j.table.Schema.Table
+// chunk reads the rows after a key and writes the marker at which they are published, however often that must be tried.
+func (j *job) chunk(ctx context.Context, after string) (*window, error) {
 	for wait := time.Duration(0); ; {
 		if err := j.w.room.wait(ctx, j.w.a); err != nil {
 			return nil, err
@@ -192,25 +227,21 @@ func (j *job) chunk(ctx context.Context) (*window, error) {
 		if err := j.quiet(ctx); err != nil {
 			return nil, err
 		}
-		win := j.w.openWindow(t, j.load, j.next.Chunks)
-		err := j.try(ctx, win)
-		switch {
-		case err == nil && win.stored:
-			j.rows = min(2*j.rows, j.w.a.cfg.ChunkRows)
+		win := j.w.openWindow(j.table.Schema.Table, j.load, j.serial)
+		j.serial++
+		err := j.try(ctx, win, after)
+		if err == nil {
 			return win, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case err == nil: // a TRUNCATE, another structure, or too many keys
-			j.rows = max(j.rows/2, min(smallest, j.w.a.cfg.ChunkRows))
-			wait = 0
-		default:
-			wait = min(max(2*wait, 100*time.Millisecond), slowest)
-			if j.absent(ctx) {
-				return nil, errAbsent
-			}
-			j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", t.String(),
-				"error", err, "wait", wait)
 		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		wait = min(max(2*wait, 100*time.Millisecond), slowest)
+		if j.absent(ctx) {
+			return nil, errAbsent
+		}
+		j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", j.table.Schema.Table.String(),
+			"error", err, "wait", wait)
 		if !sleep(ctx, wait) {
 			return nil, ctx.Err()
 		}
@@ -225,10 +256,10 @@ func (j *job) absent(ctx context.Context) bool {
 	return err == nil && !slices.ContainsFunc(tables, func(t TableInfo) bool { return t.Schema.Table == j.table.Schema.Table })
 }
 
-// try reads the chunk once, writes its marker, and waits until the log has come to it.
-func (j *job) try(ctx context.Context, win *window) error {
+// try reads the chunk once and writes its marker.
+func (j *job) try(ctx context.Context, win *window, after string) error {
 	mark := strconv.FormatUint(uint64(j.w.id.Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
-	c, err := j.visible(ctx, win)
+	c, err := j.visible(ctx, win, after)
 	if err != nil {
 		j.w.dropWindow(win, mark)
 		return err
@@ -241,18 +272,13 @@ func (j *job) try(ctx context.Context, win *window) error {
 		j.w.dropWindow(win, mark)
 		return fmt.Errorf("write the marker of a chunk: %w", err)
 	}
-	select {
-	case <-win.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
 
 // visible reads the chunk in a snapshot that shows what was published before the window opened. The window stays the same
 // however long that takes: with synchronous replication there is always a commit that is published and not visible yet.
-func (j *job) visible(ctx context.Context, win *window) (*Chunk, error) {
-	r := ChunkRequest{Table: win.table, After: j.next.After, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes}
+func (j *job) visible(ctx context.Context, win *window, after string) (*Chunk, error) {
+	r := ChunkRequest{Table: win.table, After: after, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes}
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		c, err := j.snap.Chunk(ctx, r)
 		if err != nil {

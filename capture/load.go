@@ -184,7 +184,7 @@ func (w *writer) job(ctx context.Context, snap Snapshotter, load registry.Load, 
 		p.Sweep = load.Sweep || load.Done || revision > 0 // targets may hold rows from before
 	}
 	p.Estimate = t.EstimatedRows
-	return &job{w: w, snap: snap, load: load.ID, table: t, next: p, revision: revision, rows: w.a.cfg.ChunkRows, before: p.Rows}, nil
+	return &job{w: w, snap: snap, load: load.ID, table: t, next: p, revision: revision, rows: w.a.cfg.ChunkRows, serial: p.Chunks, before: p.Rows}, nil
 }
 
 // skip notes that the rows of a table without a key cannot be loaded: its changes flow from where it was first captured.

@@ -205,19 +205,6 @@ func (p *pipeline) stop() {
 	p.cmd = nil
 }
 
-// exited waits until runnel ends by itself, and returns its exit code and all that it printed.
-func (p *pipeline) exited(limit time.Duration) (int, string) {
-	p.t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(limit):
-		p.t.Fatalf("runnel still runs after %v", limit)
-	}
-	code := p.cmd.ProcessState.ExitCode()
-	p.cmd = nil
-	return code, p.log.String()
-}
-
 // eventually polls until f is true.
 func (p *pipeline) eventually(what string, limit time.Duration, f func() bool) {
 	p.t.Helper()

@@ -33,7 +33,7 @@ type StreamSettings struct {
 
 // SnapshotSettings of a source.
 type SnapshotSettings struct {
-	Parallel  int `yaml:"parallel"`   // tables at a time; default 2
+	Parallel  int `yaml:"parallel"`   // tables at a time, of each the next chunk beside the one that is published; default 2
 	ChunkRows int `yaml:"chunk_rows"` // default 10000 (a chunk is also bounded in bytes)
 }
 
