@@ -3,16 +3,20 @@ package stream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Config says how to reach NATS. Secrets are resolved by the caller.
@@ -74,6 +78,9 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		options = append(options, nats.Token(c.Token))
 	}
 	if c.CredsFile != "" {
+		if err := checkCreds(c.CredsFile); err != nil {
+			return nil, fmt.Errorf("read the creds of NATS in %s: %w", c.CredsFile, err)
+		}
 		options = append(options, nats.UserCredentials(c.CredsFile))
 	}
 	if c.NKeyFile != "" {
@@ -83,11 +90,23 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		}
 		options = append(options, option)
 	}
+	// What cannot be read is told here: at the dial it would look like trouble of the server's.
 	if c.CAFile != "" {
-		options = append(options, nats.RootCAs(c.CAFile))
+		option := nats.RootCAs(c.CAFile)
+		if err := option(&nats.Options{}); err != nil {
+			return nil, fmt.Errorf("read the CA file of NATS in %s: %w", c.CAFile, err)
+		}
+		options = append(options, option)
 	}
 	if c.CertFile != "" || c.KeyFile != "" {
-		options = append(options, nats.ClientCert(c.CertFile, c.KeyFile))
+		if c.CertFile == "" || c.KeyFile == "" {
+			return nil, fmt.Errorf("the client certificate of NATS needs both files, the certificate's and its key's: only %s is given", c.CertFile+c.KeyFile)
+		}
+		option := nats.ClientCert(c.CertFile, c.KeyFile)
+		if err := option(&nats.Options{}); err != nil {
+			return nil, fmt.Errorf("read the client certificate of NATS in %s and its key in %s: %w", c.CertFile, c.KeyFile, err)
+		}
+		options = append(options, option)
 	}
 	return connect(ctx, &Conn{
 		urls:         urls,
@@ -249,13 +268,45 @@ func parseURLs(list string) (string, *url.Userinfo, error) {
 	return strings.Join(urls, ","), user, nil
 }
 
+// checkCreds checks that a file holds a user's JWT and seed; no error shows any of them.
+func checkCreds(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	_, err = nkeys.ParseDecoratedJWT(data)
+	if err == nil {
+		var pair nkeys.KeyPair
+		if pair, err = nkeys.ParseDecoratedUserNKey(data); err == nil {
+			pair.Wipe()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w; want a file with a user's JWT and seed, as nsc generate creds makes it", err)
+	}
+	return nil
+}
+
 func redacted(urls string) string { return cmp.Or(urls, "the embedded server") }
 
 func explainDial(err error, urls string) error {
 	var dns *net.DNSError
+	var unverified *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	var alert *net.OpError
 	at := redacted(urls)
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+	case errors.As(err, &unknown):
+		return fmt.Errorf("connect to NATS at %s: %w; give the CA file with the certificate of who signed the server's", at, err)
+	case errors.As(err, &unverified):
+		return fmt.Errorf("connect to NATS at %s: %w; give the server a valid certificate that names the host of the URL", at, err)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("connect to NATS at %s: %w: the server does not offer TLS; configure it there, or give no CA file and no client certificate", at, err)
+	// With TLS 1.3 the server refuses after the handshake, and its reason may be lost with the connection.
+	case errors.Is(err, nats.ErrTLS), errors.As(err, &alert) && alert.Op == "remote error":
+		return fmt.Errorf("connect to NATS at %s: %w; if the server asks for a client certificate, give one that its CA signed, and its key", at, err)
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
 		return fmt.Errorf("connect to NATS at %s: %w; check user, password, token, creds or nkey", at, err)
 	case errors.As(err, &dns):
 		return fmt.Errorf("connect to NATS at %s: %w; correct the host in the URL", at, err)
