@@ -3,7 +3,6 @@
 package servers
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -20,8 +19,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Services is the folder that scripts/services filled: $RUNNEL_SERVICES, or /var/cache/runnel/services for root, else
@@ -69,12 +66,49 @@ type Server struct {
 	ready func() error
 	cmd   *exec.Cmd
 	done  chan struct{}
+
+	postgres postgres // of a PostgreSQL server
 }
 
-// Kill stops the server the hard way (crash tests).
+// Kill stops the server the hard way (crash tests), its children too: PostgreSQL starts no second time before they are gone.
 func (s *Server) Kill() {
-	_ = s.cmd.Process.Kill() // an error means that it has ended
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGSTOP) // so that it starts no others; an error means that it has ended
+	pids := children(s.cmd.Process.Pid)
+	_ = s.cmd.Process.Kill()
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 	<-s.done
+	for _, pid := range pids {
+		gone(pid)
+	}
+}
+
+// children are the processes that a process started. Elsewhere than on Linux they are not known.
+func children(pid int) []int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	var pids []int
+	for _, f := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// gone waits until a process that was killed has let go of everything. It may stay as a zombie that nobody asks for.
+func gone(pid int) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if _, state, _ := strings.Cut(string(b), ") "); err != nil || strings.HasPrefix(state, "Z") {
+			return
+		}
+	}
 }
 
 // Stop asks the server to stop with sig and waits for it.
@@ -242,54 +276,7 @@ func unprivileged(t TB, dir string) *syscall.Credential {
 	return nil
 }
 
-// PostgresBin is the folder with initdb and postgres of that major version.
-func PostgresBin(major int) string {
-	if d := fmt.Sprintf("/usr/lib/postgresql/%d/bin", major); exists(d + "/postgres") {
-		return d
-	}
-	return fmt.Sprintf("%s/node_modules/pg%d/native/bin", Services(), major)
-}
-
 func exists(p string) bool { _, err := os.Stat(p); return err == nil }
-
-// Postgres starts a server with wal_level=logical; user postgres, no password.
-func Postgres(t TB, major int, conf ...string) *Server {
-	t.Helper()
-	bin := PostgresBin(major)
-	if !exists(bin + "/postgres") {
-		missing(t, fmt.Sprint("PostgreSQL ", major))
-	}
-	dir := tempDir(t, "pg")
-	cred := unprivileged(t, dir)
-	init := exec.Command(bin+"/initdb", "-D", dir+"/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-	init.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "HOME="+dir)
-	init.Dir = dir
-	init.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	if out, err := init.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	port := freePort(t)
-	args := []string{"-D", dir + "/data", "-p", strconv.Itoa(port), "-k", dir}
-	for _, c := range append([]string{"listen_addresses=127.0.0.1", "wal_level=logical", "max_wal_senders=20", "max_replication_slots=20",
-		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"}, conf...) {
-		args = append(args, "-c", c)
-	}
-	url := fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
-	return start(t, dir, port, cred, syscall.SIGINT, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		c, err := pgx.Connect(ctx, url)
-		if err == nil {
-			c.Close(ctx)
-		}
-		return err
-	}, nil, bin+"/postgres", args...)
-}
-
-// PostgresURL is the superuser's, for the database postgres.
-func (s *Server) PostgresURL() string {
-	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", s.Addr)
-}
 
 // HasElasticsearch says whether it is installed and Java is there.
 func HasElasticsearch() bool {
