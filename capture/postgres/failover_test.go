@@ -1,0 +1,167 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/capture/postgres"
+	"github.com/runnel-dev/runnel/e2e/servers"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// failover is a primary with a table, a standby, and an agent that has read the table's first row.
+type failover struct {
+	*database
+	t        *testing.T
+	primary  *servers.Server
+	standby  *servers.Server
+	source   *postgres.Source
+	reader   *reader
+	first    event.Position
+	identity string
+	last     event.Position // what the agent has published
+}
+
+func newFailover(t *testing.T, major int, change ...func(*postgres.Config)) *failover {
+	t.Helper()
+	f := &failover{t: t, primary: ownServer(t, major, servers.Durable...)}
+	f.database = databaseOn(t, f.primary)
+	f.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	f.source = f.database.source(change...)
+	f.reader = started(t, f.source)
+	f.first, f.identity = f.reader.Info().Confirmed, f.reader.Info().Identity
+	f.standby = f.primary.Standby(t)
+	f.exec(`INSERT INTO a VALUES (1)`)
+	f.read(`c public.a {"id":1} last`)
+	return f
+}
+
+// read expects changes and publishes them.
+func (f *failover) read(want string) {
+	f.t.Helper()
+	changes := f.reader.changes()
+	expect(f.t, lines(changes), want)
+	if len(changes) > 0 {
+		f.last = changes[len(changes)-1].Position
+	}
+}
+
+// synced waits until the standby has the slot, while the agent confirms what it reads.
+func (f *failover) synced() {
+	f.t.Helper()
+	ctx, cancel := context.WithCancel(f.t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for {
+			run, err := f.reader.Next(ctx)
+			if ctx.Err() != nil {
+				done <- nil
+				return
+			}
+			for _, i := range run.Items {
+				if err == nil && i.Kind == capture.Changed {
+					err = fmt.Errorf("unexpected change %s", i.Position)
+				}
+				if err == nil {
+					err = f.reader.Confirm(ctx, i.Position)
+				}
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	f.standby.Synced(f.t, f.primary, f.reader.Info().Slot)
+	cancel()
+	if err := <-done; err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// promote kills the primary and promotes the standby; the agent has lost its connections.
+func (f *failover) promote() {
+	f.t.Helper()
+	f.primary.Kill()
+	f.reader.close()
+	f.Close(f.t.Context())
+	f.standby.Promote(f.t)
+	name := f.name
+	f.database = connect(f.t, strings.Replace(f.standby.PostgresURL(), "/postgres?", "/"+name+"?", 1))
+	f.name = name
+}
+
+// over is the source as it is configured now: with the new primary's address.
+func (f *failover) over() *reader {
+	f.t.Helper()
+	f.source = f.database.source()
+	f.reader = acquire(f.t, f.source)
+	return f.reader
+}
+
+// TestFailover: the slot was synced, and the agent goes on at the promoted standby: what it had read does not come again, and
+// what it had not comes, including what it never confirmed.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{17, 18} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			f := newFailover(t, major)
+			f.synced()
+			f.exec(`INSERT INTO a VALUES (2)`)
+			f.read(`c public.a {"id":2} last`)
+			f.exec(`INSERT INTO a VALUES (3)`)
+			f.eventually(`SELECT bool_and(replay_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication WHERE application_name = 'walreceiver'`)
+			f.promote()
+			f.exec(`INSERT INTO a VALUES (4)`)
+
+			r := f.over()
+			if r.Info().NewSlot {
+				t.Error("the slot is a new one")
+			}
+			if r.Info().Timeline != 2 {
+				t.Errorf("timeline %d, want 2", r.Info().Timeline)
+			}
+			if err := r.Check(t.Context(), f.last, f.first, f.identity); err != nil {
+				t.Fatal(err)
+			}
+			r.start(f.last)
+			expect(t, lines(r.changes()), "c public.a {\"id\":3} last\nc public.a {\"id\":4} last")
+		})
+	}
+}
+
+// TestFailoverWithoutSlot: the new primary never had the slot, so its log was not kept since the stream's end.
+func TestFailoverWithoutSlot(t *testing.T) {
+	t.Parallel()
+	no := false
+	f := newFailover(t, 17, func(c *postgres.Config) { c.Failover = &no })
+	f.promote()
+	r := f.over()
+	if !r.Info().NewSlot {
+		t.Error("the slot is not new")
+	}
+	wantGap(t, r.Check(t.Context(), f.last, f.first, f.identity), "is gone")
+}
+
+// TestFailoverOfAPhantom: the agent published a commit that the promoted standby never got. With synchronized_standby_slots the
+// primary does not even send such a commit; without, the agent does not go on as if nothing had happened.
+func TestFailoverOfAPhantom(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, 17)
+	f.synced()
+	f.standby.Stop(interrupt)
+	f.exec(`INSERT INTO a VALUES (2)`)
+	f.eventually(`SELECT wait_event = 'WaitForStandbyConfirmation' FROM pg_stat_activity WHERE backend_type = 'walsender'`)
+	f.exec(`ALTER SYSTEM SET synchronized_standby_slots = ''`)
+	f.exec(`SELECT pg_reload_conf()`)
+	f.read(`c public.a {"id":2} last`)
+	f.primary.Kill()
+	f.standby.Restart(t)
+	f.promote()
+	f.exec(`INSERT INTO a SELECT generate_series(10, 1000)`) // its log grows beyond what was published
+	wantGap(t, f.over().Check(t.Context(), f.last, f.first, f.identity), "a failover lost it")
+}
