@@ -1,0 +1,86 @@
+package servers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/go-mysql-org/go-mysql/client"
+)
+
+// MySQL8 starts MySQL 8.0 with GTIDs and full row metadata; user root, no password. A later argument overrides an earlier one.
+func MySQL8(t TB, args ...string) *Server {
+	t.Helper()
+	home, err := filepath.Abs(Services() + "/mysql8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !exists(home + "/template/mysql.ibd") {
+		missing(t, "MySQL 8")
+	}
+	dir := tempDir(t, "my8")
+	if err := os.CopyFS(dir+"/data", os.DirFS(home+"/template")); err != nil { // without auto.cnf: a server_uuid of its own
+		t.Fatal(err)
+	}
+	return mysql(t, dir, home+"/bin/mysqld", append([]string{"--basedir=" + home, "--lc-messages-dir=" + home + "/share",
+		"--character-sets-dir=" + home + "/share/charsets", "--innodb-log-file-size=4M", "--mysqlx=OFF", "--gtid-mode=ON",
+		"--enforce-gtid-consistency=ON", "--performance-schema=OFF"}, args...))
+}
+
+// MariaDB starts MariaDB with full row metadata; user root, no password. A later argument overrides an earlier one.
+func MariaDB(t TB, args ...string) *Server {
+	t.Helper()
+	bin, err := exec.LookPath("mariadbd")
+	if err != nil {
+		if bin = "/usr/sbin/mariadbd"; !exists(bin) {
+			missing(t, "MariaDB")
+		}
+	}
+	install, err := exec.LookPath("mariadb-install-db")
+	if err != nil {
+		missing(t, "mariadb-install-db")
+	}
+	dir := tempDir(t, "maria")
+	out, err := exec.Command(install, "--no-defaults", "--user="+userName(t), "--datadir="+dir+"/data",
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M").CombinedOutput()
+	if err != nil {
+		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
+	}
+	return mysql(t, dir, bin, append([]string{"--innodb-log-file-size=16M", "--gtid-strict-mode=ON", "--skip-name-resolve"}, args...))
+}
+
+// mysql starts either flavour, with fsync off: killed processes lose nothing, for the operating system lives on.
+func mysql(t TB, dir, bin string, args []string) *Server {
+	t.Helper()
+	if err := os.Mkdir(dir+"/tmp", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	all := append([]string{"--no-defaults", "--user=" + userName(t), "--datadir=" + dir + "/data", "--tmpdir=" + dir + "/tmp", "--socket=" + dir + "/s.sock",
+		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=1", "--log-bin=" + dir + "/data/binlog",
+		"--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--sync-binlog=0",
+		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4"}, args...)
+	return start(t, dir, port, nil, syscall.SIGTERM, func() error {
+		c, err := client.Connect(fmt.Sprintf("127.0.0.1:%d", port), "root", "", "")
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}, nil, bin, all...)
+}
+
+// userName is who runs this: the servers refuse to run as root unless they are told to.
+func userName(t TB) string {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return me.Username
+}
+
+// MySQLURL is for both flavours.
+func (s *Server) MySQLURL() string { return "mysql://root@" + s.Addr }
