@@ -54,7 +54,7 @@ func New(c Config) (*Host, error) {
 	h := &Host{cfg: c, log: c.Log, instance: hex.EncodeToString(id[:]), functions: map[string]*function{}}
 	h.presence = newPresence(c.World.Bucket(registry.BucketWorkers), c.Lease)
 	h.schemas = newSchemas(c.World.Bucket(registry.BucketSchemas), c.SchemaWait)
-	h.streams = &streams{world: c.World, open: map[string]*sourceEnds{}}
+	h.streams = &streams{world: c.World, turn: make(chan struct{}, 1), open: map[string]*sourceEnds{}}
 	return h, nil
 }
 

@@ -10,13 +10,17 @@ import (
 // streams keeps one handle for each source.
 type streams struct {
 	world World
-	mu    sync.Mutex
+	turn  chan struct{} // held by who asks the server; whoever else wants a stream waits as long as its context
 	open  map[string]*sourceEnds
 }
 
 func (s *streams) find(ctx context.Context, source string) (*sourceEnds, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.turn }()
 	opened, err := s.world.Stream(ctx, source)
 	if err != nil {
 		return nil, err
