@@ -26,7 +26,7 @@ type writer struct {
 	chain  Chain
 	ledger ledger
 
-	mu        sync.Mutex
+	mu        gate
 	cur       event.Position           // where the log goes on after the last message sent
 	last      event.Position           // the newest change sent
 	seen      event.Position           // all up to here was read, and what is captured of it was sent
@@ -46,7 +46,7 @@ type writer struct {
 	damaged  sync.Once
 	appeared chan struct{} // a table was seen for the first time, or changed
 
-	recordMu sync.Mutex
+	recordMu gate
 	record   record
 	load     registry.Load
 }

@@ -226,7 +226,7 @@ func (a *Agent) order(ctx context.Context, rec record, info Info) (record, error
 func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer {
 	from := reached(p.group)
 	w := &writer{
-		a: a, log: log, id: id, cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
+		a: a, log: log, id: id, mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
 		versions: map[string]*table{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
 		appeared: make(chan struct{}, 1),
