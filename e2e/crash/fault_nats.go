@@ -1,0 +1,4 @@
+package main
+
+// natsFaults are troubles of JetStream itself.
+var natsFaults []Fault

@@ -1,0 +1,4 @@
+package main
+
+// netFaults are troubles of the network between two parts.
+var netFaults []Fault

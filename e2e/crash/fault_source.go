@@ -1,0 +1,4 @@
+package main
+
+// sourceFaults are troubles of the source.
+var sourceFaults []Fault

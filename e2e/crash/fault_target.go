@@ -1,0 +1,4 @@
+package main
+
+// targetFaults are troubles of targets.
+var targetFaults []Fault

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/runnel-dev/runnel/e2e/crash/ledger"
+)
+
+// options of the command line.
+type options struct {
+	seconds  int
+	seed     uint64
+	topology string
+	targets  []string
+	faults   []string
+	keep     bool
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.seconds, "seconds", 50, "length of the traffic with faults")
+	flag.Uint64Var(&o.seed, "seed", 0, "seed of the schedule; 0: a random one, which is printed")
+	flag.StringVar(&o.topology, "topology", "", "run, split or cluster; default: by the seed")
+	source := flag.String("source", "postgres", "kind of the source")
+	targets := flag.String("target", "elasticsearch,clickhouse,postgres", "kinds of targets")
+	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
+	list := flag.Bool("list", false, "list the faults and end")
+	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
+	flag.Parse()
+	if *list {
+		for _, f := range faults() {
+			fmt.Printf("%-28s %s\n", f.Name, f.What)
+		}
+		return
+	}
+	if *source != "postgres" {
+		fmt.Fprintf(os.Stderr, "crash: --source %s: expected postgres\n", *source)
+		os.Exit(2)
+	}
+	o.targets, o.faults = split(*targets), split(*faultNames)
+	if o.seed == 0 {
+		o.seed = rand.Uint64N(1_000_000)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := o.run(ctx); err != nil {
+		os.Exit(1)
+	}
+}
+
+func split(list string) []string {
+	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
+}
+
+var errFound = errors.New("promises were broken")
+
+// run is one world from its making to its verdict, which is the last line that it prints.
+func (o *options) run(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp("", "runnel-crash")
+	if err != nil {
+		return err
+	}
+	w := &World{Seed: o.seed, Topology: o.layout(), Dir: dir, marks: map[*Process]int64{}}
+	report := NewReport()
+	err = guard(func() error { return o.live(ctx, w, report) })
+	for _, p := range w.processes() {
+		report.ledger.Kills += p.Kills()
+	}
+	w.close()
+	if err == nil && report.ledger.Found.Total() > 0 {
+		err = errFound
+	}
+	if err != nil {
+		report.find(ledger.Counts{}, "failed: "+err.Error(),
+			"logs and data: "+dir, "again: "+o.again())
+	} else if !o.keep {
+		os.RemoveAll(dir)
+	}
+	report.print(os.Stdout)
+	return err
+}
+
+// again is the command that repeats the run.
+func (o *options) again() string {
+	s := fmt.Sprintf("./scripts/crash --seconds %d --seed %d --topology %s --target %s", o.seconds, o.seed, o.layout(), strings.Join(o.targets, ","))
+	if len(o.faults) > 0 {
+		s += " --faults '" + strings.Join(o.faults, ",") + "'"
+	}
+	return s
+}
+
+// layout is the topology that was asked for, or the seed's.
+func (o *options) layout() Topology {
+	if o.topology != "" {
+		return Topology(o.topology)
+	}
+	return []Topology{TopologyRun, TopologySplit, TopologyCluster}[o.seed%3]
+}
+
+// live builds the world, drives the schedule, and checks.
+func (o *options) live(ctx context.Context, w *World, report *Report) error {
+	w.Logf("seed %d, topology %s, targets %s, in %s", o.seed, w.Topology, strings.Join(o.targets, ", "), w.Dir)
+	if err := w.compile(ctx); err != nil {
+		return err
+	}
+	if err := w.build(ctx, o.targets); err != nil {
+		return err
+	}
+	chosen, err := choose(w, o.faults)
+	if err != nil {
+		return err
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("no fault applies to topology %s", w.Topology)
+	}
+	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: 200, seed: o.seed}
+	if _, err := w.recovered(ctx); err != nil {
+		return err
+	}
+	w.Traffic.Start()
+	began := time.Now()
+	end := began.Add(time.Duration(o.seconds) * time.Second)
+	err = w.drive(ctx, NewSchedule(o.seed, chosen), func(int) bool { return time.Now().After(end) }, report)
+	if e := w.Traffic.Pause(context.WithoutCancel(ctx)); err == nil {
+		err = e
+	}
+	report.ledger.Seconds = int(time.Since(began).Seconds())
+	if err != nil {
+		return err
+	}
+	w.Logf("traffic stopped; waiting until every target equals the source")
+	return w.verify(ctx, report)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// drive injects the schedule's steps until its time is over, or all of the wanted number of steps are done.
+func (w *World) drive(ctx context.Context, s *Schedule, until func(steps int) bool, r *Report) error {
+	for n := 0; !until(n); n++ {
+		step := s.Next()
+		if err := pause(ctx, step.After); err != nil {
+			return err
+		}
+		if err := w.step(ctx, step, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step injects the faults of a step and waits until the flow has come back.
+func (w *World) step(ctx context.Context, step Step, report *Report) error {
+	names := make([]string, len(step.Faults))
+	for i, f := range step.Faults {
+		names[i] = f.Name
+	}
+	name := strings.Join(names, " + ")
+	w.Logf("inject %s", name)
+	w.mark()
+	began := time.Now()
+	c, cancel := context.WithTimeout(ctx, limitInject)
+	defer cancel()
+	var g errgroup.Group
+	for i, f := range step.Faults {
+		r := rand.New(rand.NewPCG(step.Seeds[i], 0))
+		g.Go(func() error {
+			if err := guard(func() error { return f.Inject(c, w, r) }); err != nil {
+				return fmt.Errorf("%s: %w", f.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	healed := time.Now()
+	took, err := w.recovered(ctx)
+	if err != nil {
+		return fmt.Errorf("after %s: %w", name, err)
+	}
+	report.injected(names, took)
+	w.Logf("healed after %.1f s, flows again after %.1f s more", healed.Sub(began).Seconds(), took.Seconds())
+	return w.faultless()
+}
+
+// faultless says what no process may have done so far.
+func (w *World) faultless() error {
+	var all []error
+	for _, p := range w.processes() {
+		all = append(all, p.Fault())
+		log := p.logFrom(0)
+		for _, sign := range []string{"\npanic: ", "\nfatal error: ", "DATA RACE"} {
+			if strings.Contains(string(log), sign) {
+				all = append(all, fmt.Errorf("%s: %q in its log %s", p.Name, strings.TrimSpace(sign), p.log))
+			}
+		}
+	}
+	return errors.Join(all...)
+}
+
+// recovered writes a row into the source and waits until every target has it.
+func (w *World) recovered(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	c, cancel := context.WithTimeout(ctx, limitRecover)
+	defer cancel()
+	id, err := w.probe(c)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range w.Targets {
+		for {
+			found, err := t.has(c, id)
+			if found {
+				break
+			}
+			if p := pause(c, 30*time.Millisecond); p != nil {
+				return 0, fmt.Errorf("a change of the source does not reach %s within %v (%v)", t.Function, limitRecover, err)
+			}
+		}
+	}
+	return time.Since(began), nil
+}

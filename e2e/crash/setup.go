@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/runnel-dev/runnel/e2e/proxy"
+	"github.com/runnel-dev/runnel/e2e/servers"
+	"github.com/runnel-dev/runnel/e2e/shop"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// SourceName is the captured source's name, so its stream is CDC_shop and its slot runnel_shop.
+const SourceName = "shop"
+
+// Small chunks, so that loads have many; frequent heartbeats, so that the slot moves.
+const sourceYAML = `kind: source
+name: shop
+postgres: {url: "${SHOP_URL}", heartbeat: 1s}
+tables: [public.customers, public.orders, public.order_items]
+snapshot: {chunk_rows: 150}
+`
+
+var functionYAML = map[string]string{
+	"elasticsearch": `---
+kind: function
+name: search
+from: shop.public.*
+to: {elasticsearch: {url: "${SEARCH_URL}", index: "shop-{table}"}}
+`,
+	"clickhouse": `---
+kind: function
+name: analytics
+from: shop.public.*
+to: {clickhouse: {url: "${ANALYTICS_URL}"}}
+`,
+	"postgres": `---
+kind: function
+name: warehouse
+from: shop.public.*
+to: {postgres: {url: "${WAREHOUSE_URL}"}}
+`,
+}
+
+var functionOf = map[string]string{"elasticsearch": "search", "clickhouse": "analytics", "postgres": "warehouse"}
+
+// existing is the number of rows that the source has before.
+const existing = 3000
+
+// build starts all servers, proxies and processes, and returns when every target has all rows.
+func (w *World) build(ctx context.Context, kinds []string) error {
+	if err := w.startServers(kinds); err != nil {
+		return err
+	}
+	if err := w.link(); err != nil {
+		return err
+	}
+	c, err := pgx.Connect(ctx, w.Source.PostgresURL())
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	if err := shop.Create(ctx, c, existing); err != nil {
+		return err
+	}
+	yaml := sourceYAML
+	for _, t := range w.Targets {
+		yaml += functionYAML[t.Kind]
+	}
+	file := filepath.Join(w.Dir, "shop.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o644); err != nil {
+		return err
+	}
+	return w.layOut(ctx, file)
+}
+
+// startServers starts what is independent side by side: Elasticsearch takes its time.
+func (w *World) startServers(kinds []string) error {
+	var g errgroup.Group
+	g.Go(func() error {
+		return guard(func() error { w.Source = servers.Postgres(w, 17, sourceSettings...); return nil })
+	})
+	for _, kind := range kinds {
+		t := &Target{Kind: kind, Function: functionOf[kind], Link: "worker-" + functionOf[kind]}
+		if t.Function == "" {
+			return fmt.Errorf("--target %s: expected elasticsearch, clickhouse or postgres", kind)
+		}
+		w.Targets = append(w.Targets, t)
+		g.Go(func() error {
+			return guard(func() error {
+				switch kind {
+				case "elasticsearch":
+					t.Server = servers.Elasticsearch(w, "")
+				case "clickhouse":
+					t.Server, _ = servers.ClickHouse(w)
+				case "postgres":
+					t.Server = servers.Postgres(w, 15, targetSettings...)
+				}
+				return nil
+			})
+		})
+	}
+	if w.Topology != TopologyRun {
+		g.Go(func() error { return guard(w.startNATS) })
+	}
+	return g.Wait()
+}
+
+// Servers that are killed must keep what they said was committed, and a crash of the process alone takes nothing from the
+// kernel: so commits are written at once, and not synced.
+var (
+	sourceSettings = []string{"synchronous_commit=on"}
+	targetSettings = []string{"synchronous_commit=on"}
+)
+
+// guard turns what servers panic with into an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case failure:
+			err = errors.New(string(r))
+		default:
+			panic(r)
+		}
+	}()
+	return f()
+}
+
+// link puts a proxy before every server.
+func (w *World) link() error {
+	w.links = map[string]*proxy.Proxy{}
+	through := func(link, address string) (string, error) {
+		p, err := proxy.Listen(address)
+		if err != nil {
+			return "", err
+		}
+		w.Cleanup(p.Close)
+		w.links[link] = p
+		return p.Addr(), nil
+	}
+	at, err := through("agent-source", w.Source.Addr)
+	if err != nil {
+		return err
+	}
+	w.env = append(os.Environ(), "SHOP_URL="+postgresURL(at))
+	for _, t := range w.Targets {
+		if at, err = through(t.Link, t.Server.Addr); err != nil {
+			return err
+		}
+		switch t.Kind {
+		case "elasticsearch":
+			w.env = append(w.env, "SEARCH_URL=http://"+at)
+		case "clickhouse":
+			w.env = append(w.env, "ANALYTICS_URL=http://"+at+"/default")
+		case "postgres":
+			w.env = append(w.env, "WAREHOUSE_URL="+postgresURL(at))
+		}
+	}
+	if w.Topology == TopologyRun {
+		return nil
+	}
+	for _, link := range []string{"agent-nats", "worker-nats"} {
+		if _, err := through(link, w.natsAddress()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func postgresURL(address string) string {
+	return "postgres://postgres@" + address + "/postgres?sslmode=disable"
+}
+
+// Proxy is the proxy of a link: agent-source, worker-search, worker-analytics, worker-warehouse, and with external NATS
+// agent-nats and worker-nats. nil where the world has no such link.
+func (w *World) Proxy(link string) *proxy.Proxy { return w.links[link] }
+
+// layOut starts Runnel's processes.
+func (w *World) layOut(ctx context.Context, file string) error {
+	data := filepath.Join(w.Dir, "data")
+	if w.Topology == TopologyRun {
+		p := w.process("run", "run", "run", file, "--data", data, "--http", "none")
+		w.Run, w.Agents, w.Workers = []*Process{p}, []*Process{p}, []*Process{p}
+		return p.Start(Life{})
+	}
+	flags := func(link string) []string {
+		return []string{"--nats", "nats://" + w.Proxy(link).Addr(), "--data", data}
+	}
+	deploy := exec.CommandContext(ctx, w.binary, append([]string{"deploy", file}, flags("agent-nats")...)...)
+	deploy.Env = w.env
+	if out, err := deploy.CombinedOutput(); err != nil {
+		return fmt.Errorf("runnel deploy: %w\n%s", err, out)
+	}
+	long := []string{"--http", "none", "--nats-sync-interval", natsSync.String()}
+	for _, n := range []string{"1", "2"} {
+		w.Agents = append(w.Agents, w.process("agent-"+n, "agent", append(append([]string{"capture", SourceName}, flags("agent-nats")...), long...)...))
+		w.Workers = append(w.Workers, w.process("worker-"+n, "worker", append(append([]string{"worker"}, flags("worker-nats")...), long...)...))
+	}
+	for _, p := range w.processes() {
+		if err := p.Start(Life{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process describes a process; it ends with the world.
+func (w *World) process(name, role string, args ...string) *Process {
+	p := &Process{Name: name, Role: role, binary: w.binary, log: filepath.Join(w.Dir, name+".log"), args: args, env: w.env, restarts: true}
+	w.Cleanup(p.end)
+	return p
+}
+
+// Connect reaches the world's JetStream, past all proxies.
+func (w *World) Connect(ctx context.Context) (*stream.Conn, error) {
+	config := stream.Config{Name: "crash", URL: "nats://" + w.natsAddress(), SyncInterval: natsSync}
+	if w.Topology == TopologyRun {
+		b, err := os.ReadFile(filepath.Join(w.Dir, "data", "nats.json"))
+		if err != nil {
+			return nil, err
+		}
+		var a struct{ URL, User, Password string }
+		if err := json.Unmarshal(b, &a); err != nil {
+			return nil, err
+		}
+		config.URL, config.User, config.Password = a.URL, a.User, a.Password
+	}
+	return stream.Connect(ctx, config)
+}
+
+// compile builds runnel with its failpoints.
+func (w *World) compile(ctx context.Context) error {
+	w.binary = filepath.Join(w.Dir, "runnel")
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "failpoints", "-o", w.binary, "./cmd/runnel")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build runnel: %w\n%s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/runnel-dev/runnel/e2e/shop"
+)
+
+// Traffic writes into the source as long as the world lasts: where the source is away or refuses, it tries again. What was
+// committed is what the source's journal says, so a commit whose answer was lost needs no care.
+type Traffic struct {
+	url    func() string // of the source as it is now
+	rate   int
+	seed   uint64
+	failed atomic.Int64 // how often the source was not there
+
+	mu     sync.Mutex
+	paused int
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// applicationName marks the traffic's sessions in pg_stat_activity.
+const applicationName = "shop-traffic"
+
+// Start begins to write.
+func (t *Traffic) Start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.begin()
+}
+
+func (t *Traffic) begin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	t.cancel, t.ended = cancel, ended
+	go func() {
+		defer close(ended)
+		var both sync.WaitGroup
+		both.Go(func() { t.write(ctx) })
+		both.Go(func() { t.truncate(ctx) })
+		both.Wait()
+	}()
+}
+
+func (t *Traffic) write(ctx context.Context) {
+	for ctx.Err() == nil {
+		t.seed++
+		s := shop.Traffic{URL: t.url() + "&application_name=" + applicationName, Seed: t.seed, Rate: t.rate}
+		if err := s.Run(ctx); err != nil {
+			t.failed.Add(1)
+		}
+		_ = pause(ctx, 200*time.Millisecond)
+	}
+}
+
+// truncate empties a table now and then.
+func (t *Traffic) truncate(ctx context.Context) {
+	for pause(ctx, truncateEvery) == nil {
+		c, err := pgx.Connect(ctx, t.url()+"&application_name="+applicationName)
+		if err != nil {
+			continue // the source is away
+		}
+		if _, err := c.Exec(ctx, "set lock_timeout = '2s'; truncate order_items"); err != nil {
+			t.failed.Add(1)
+		}
+		c.Close(context.WithoutCancel(ctx))
+	}
+}
+
+const truncateEvery = 4 * time.Second
+
+// Pause ends the writing and waits until no transaction of it is open in the source.
+func (t *Traffic) Pause(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.paused++; t.paused == 1 {
+		t.cancel()
+		<-t.ended
+	}
+	for {
+		n, err := t.sessions(ctx)
+		if err == nil && n == 0 {
+			return nil
+		}
+		if e := pause(ctx, 20*time.Millisecond); e != nil {
+			return fmt.Errorf("the traffic does not come to rest, %d sessions are open: %w (%v)", n, e, err)
+		}
+	}
+}
+
+func (t *Traffic) sessions(ctx context.Context) (n int, err error) {
+	c, err := pgx.Connect(ctx, t.url())
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	err = c.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = $1", applicationName).Scan(&n)
+	return n, err
+}
+
+// Resume goes on after a Pause; the last one of several counts.
+func (t *Traffic) Resume() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.paused--; t.paused == 0 {
+		t.begin()
+	}
+}

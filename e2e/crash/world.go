@@ -1,0 +1,256 @@
+// Command crash runs Runnel on real servers while it is killed, frozen, cut off and lied to, by a schedule that is random from
+// a seed, lets everything heal, and holds stream and targets against the source's own history. scripts/crash calls it.
+//
+// What it promises: a run ends with status 0 only if every fault of its schedule was injected, the flow came back after each,
+// and no checker found anything.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/runnel-dev/runnel/e2e/proxy"
+	"github.com/runnel-dev/runnel/e2e/servers"
+)
+
+// Topology is how Runnel is laid out.
+type Topology string
+
+// Topologies.
+const (
+	TopologyRun     Topology = "run"     // one `runnel run` with JetStream embedded
+	TopologySplit   Topology = "split"   // one nats-server, two `runnel capture`, two `runnel worker`
+	TopologyCluster Topology = "cluster" // the same with three nats-servers and three replicas
+)
+
+// Limits. They bound how long something broken is waited for, on a machine that is busy.
+const (
+	limitInject  = 3 * time.Minute  // of one fault, with its healing
+	limitRecover = 90 * time.Second // until a change flows into every target again
+	limitCatchUp = 3 * time.Minute  // until every target equals the source at the end
+)
+
+// World is everything that a run consists of. Faults act on it; while one runs, fields that others may use at the same time are
+// changed by exclusive faults only.
+type World struct {
+	Seed     uint64
+	Topology Topology
+	Dir      string // of logs and data; kept when the run fails
+
+	Source  *servers.Server // the primary; an exclusive fault that fails over puts the new one here
+	Targets []*Target
+
+	// In the topology "run" all three hold the same one process.
+	Run, Agents, Workers []*Process
+
+	Traffic *Traffic
+
+	binary   string
+	env      []string // of all processes
+	links    map[string]*proxy.Proxy
+	marks    map[*Process]int64
+	mu       sync.Mutex
+	gaps     []Gap
+	cleanups []func()
+	failed   bool
+}
+
+// Target is what a function writes into.
+type Target struct {
+	Function string // search, analytics, warehouse
+	Kind     string // elasticsearch, clickhouse, postgres
+	Link     string // worker-search and so on: the proxy between the workers and it
+	Server   *servers.Server
+}
+
+// Target finds a function's target; nil where the run has none.
+func (w *World) Target(function string) *Target {
+	for _, t := range w.Targets {
+		if t.Function == function {
+			return t
+		}
+	}
+	return nil
+}
+
+// Gap is a declared loss: journal entries From to To (inclusive) may be missing from the stream, be there twice, or have other
+// content, and nothing is said about transactions that the journal does not have. What is outside is checked as ever, and so
+// is the equality of every target at the end.
+type Gap struct{ From, To int64 }
+
+// Gap declares a loss. A fault that declares one takes From before it injects and To once the flow has healed, both from
+// JournalEnd.
+func (w *World) Gap(from, to int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gaps = append(w.gaps, Gap{from, to})
+	w.Logf("declared loss: journal entries %d to %d", from, to)
+}
+
+// JournalEnd pauses the traffic for a moment, so that no transaction is open, and returns the last entry of the source's journal.
+func (w *World) JournalEnd(ctx context.Context) (int64, error) {
+	if err := w.Traffic.Pause(ctx); err != nil {
+		return 0, err
+	}
+	defer w.Traffic.Resume()
+	var n int64
+	err := w.query(ctx, "select coalesce(max(id), 0) from journal", &n)
+	return n, err
+}
+
+// AwaitLog waits until a process of Runnel has logged one of the texts since this fault began, and returns it.
+func (w *World) AwaitLog(ctx context.Context, processes []*Process, texts ...string) (string, error) {
+	for {
+		for _, p := range processes {
+			for _, text := range texts {
+				if p.logged(w.since(p), text) {
+					return text, nil
+				}
+			}
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return "", fmt.Errorf("no process logged any of %q: %w", texts, err)
+		}
+	}
+}
+
+// Resnapshot is what an operator does about a gap: one agent is started once with --resnapshot, the others stay away until it
+// streams.
+func (w *World) Resnapshot(ctx context.Context) error {
+	release := w.Hold(w.Agents[1:]...)
+	defer release()
+	p := w.Agents[0]
+	from := p.logSize()
+	if err := p.Restart(ctx, Life{Args: []string{"--resnapshot"}}); err != nil {
+		return err
+	}
+	for !p.logged(from, "capture started") {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("with --resnapshot %s does not start to capture: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// Hold stops processes in an orderly way and keeps them down until release.
+func (w *World) Hold(processes ...*Process) (release func()) {
+	for _, p := range processes {
+		p.hold()
+	}
+	return func() {
+		for _, p := range processes {
+			p.release()
+		}
+	}
+}
+
+// Agent is the process that captures now, not a standby.
+func (w *World) Agent() *Process {
+	for _, p := range w.Agents {
+		if p.captures() {
+			return p
+		}
+	}
+	return w.Agents[0]
+}
+
+// since is where a process' log was when the fault under way began.
+func (w *World) since(p *Process) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.marks[p]
+}
+
+// mark remembers where all logs are.
+func (w *World) mark() {
+	marks := map[*Process]int64{}
+	for _, p := range w.processes() {
+		marks[p] = p.logSize()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marks = marks
+}
+
+// processes are all of Runnel's, each once.
+func (w *World) processes() []*Process {
+	if len(w.Run) > 0 {
+		return w.Run
+	}
+	return append(append([]*Process(nil), w.Agents...), w.Workers...)
+}
+
+// pause waits; it returns ctx's error when that ends.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// between is a random duration.
+func between(r *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(r.Int64N(int64(high-low)+1))
+}
+
+// The world is a servers.TB: what a server cannot do ends the fault, and the runner reports it.
+
+// failure is how a server's trouble travels.
+type failure string
+
+// Helper is of servers.TB.
+func (w *World) Helper() {}
+
+// Failed says whether servers show their logs when they stop.
+func (w *World) Failed() bool { return false }
+
+// Logf writes a line of the run's own log, with the time since its start.
+func (w *World) Logf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
+}
+
+// Fatal ends the fault under way, or the run.
+func (w *World) Fatal(args ...any) { panic(failure(fmt.Sprint(args...))) }
+
+// Fatalf ends the fault under way, or the run.
+func (w *World) Fatalf(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
+
+// Skipf is for servers that are not installed: a run never skips in silence.
+func (w *World) Skipf(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
+
+// Cleanup is called at the end of the run, the last one first.
+func (w *World) Cleanup(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cleanups = append(w.cleanups, f)
+}
+
+// query asks the source for one value.
+func (w *World) query(ctx context.Context, sql string, into any) error {
+	c, err := pgx.Connect(ctx, w.Source.PostgresURL())
+	if err != nil {
+		return fmt.Errorf("ask the source: %w", err)
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	if err := c.QueryRow(ctx, sql).Scan(into); err != nil {
+		return fmt.Errorf("ask the source: %s: %w", sql, err)
+	}
+	return nil
+}
+
+// close ends everything that the world started.
+func (w *World) close() {
+	for i := len(w.cleanups) - 1; i >= 0; i-- {
+		w.cleanups[i]()
+	}
+}
