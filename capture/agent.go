@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -138,10 +139,12 @@ func (a *Agent) once(ctx context.Context) (err error) {
 	if err := a.reach(ctx); err != nil {
 		return err
 	}
+	failpoint.At(failpoint.StartReached)
 	log, err := a.acquire(ctx)
 	if err != nil {
 		return err
 	}
+	failpoint.At(failpoint.StartAcquired)
 	defer func() {
 		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Drain)
 		defer cancel()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -139,6 +140,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 		return err
 	}
 	win.stored, win.sequence = true, w.chain.Sent()
+	failpoint.At(failpoint.ChunkPublished)
 	return nil
 }
 

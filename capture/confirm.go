@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -99,9 +100,11 @@ func (w *writer) release(ctx context.Context, h held, p event.Position) error {
 		return fmt.Errorf("record of %s: epoch %d version %d, had been %d and %d: %w",
 			w.a.cfg.Source, rec.Epoch, rec.Version, w.id.Epoch, h.version, errAgain)
 	}
+	failpoint.At(failpoint.SlotBefore)
 	if err := w.log.Confirm(ctx, p); err != nil {
 		return fmt.Errorf("confirm %s to the source %s: %w", p, w.a.cfg.Source, err)
 	}
+	failpoint.At(failpoint.SlotAfter)
 	if f := w.a.cfg.Observer.Confirmed; f != nil {
 		f(p)
 	}
@@ -137,6 +140,7 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 	if c == w.record.Capture {
 		return s, nil
 	}
+	failpoint.At(failpoint.RecordBefore)
 	rec, err := w.a.writeRecord(ctx, w.record, c)
 	if errors.Is(err, stream.ErrConflict) { // perhaps with our own write, whose answer nobody waited for
 		if now, e := w.a.readRecord(ctx); e == nil && now.Epoch == w.id.Epoch && now.Base == w.id.Base {
@@ -147,6 +151,7 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 		return s, err
 	}
 	w.record = rec
+	failpoint.At(failpoint.RecordAfter)
 	if f := w.a.cfg.Observer.Recorded; f != nil {
 		f(s.position)
 	}
@@ -167,6 +172,7 @@ func (w *writer) idle(ctx context.Context) error {
 	if err := w.send(ctx, &m, 0, 0); err != nil {
 		return err
 	}
+	failpoint.At(failpoint.MarkPublished)
 	return w.chain.Flush()
 }
 

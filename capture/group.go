@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -23,6 +24,7 @@ func (w *writer) everywhere(ctx context.Context, t *table, c *event.Change) erro
 		if err := w.send(ctx, &m, 1, c.CommitMS); err != nil {
 			return err
 		}
+		failpoint.At(failpoint.GroupPiece)
 	}
 	return nil
 }

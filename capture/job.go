@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -62,6 +63,7 @@ func (j *job) run(ctx context.Context, places chan struct{}) error {
 	if err := j.finish(ctx); err != nil {
 		return err
 	}
+	failpoint.At(failpoint.LoadEnded)
 	j.observe(true)
 	return nil
 }
@@ -72,6 +74,7 @@ func (j *job) read(ctx context.Context) error {
 		if err := j.bound(ctx, event.Mark); err != nil {
 			return err
 		}
+		failpoint.At(failpoint.LoadBegun)
 	}
 	err := j.chunks(ctx)
 	if errors.Is(err, errAbsent) {
@@ -80,6 +83,7 @@ func (j *job) read(ctx context.Context) error {
 	}
 	if err == nil && j.next.Sweep {
 		err = j.bound(ctx, event.Truncate)
+		failpoint.At(failpoint.LoadSwept)
 	}
 	return err
 }
@@ -194,6 +198,7 @@ func (j *job) save(ctx context.Context) error {
 		if revision, err = j.w.a.writeProgress(ctx, j.load, s.Progress, j.revision); err == nil {
 			j.revision = revision
 			j.steps = append(j.steps[:0], j.steps[n:]...)
+			failpoint.At(failpoint.ChunkCounted)
 		}
 	}
 	if again(err) || errors.Is(err, stream.ErrFenced) || ctx.Err() != nil {
@@ -264,6 +269,7 @@ func (j *job) try(ctx context.Context, win *window, after string) error {
 		j.w.dropWindow(win, mark)
 		return err
 	}
+	failpoint.At(failpoint.ChunkRead)
 	win.chunk = c
 	j.w.mu.Lock()
 	j.w.marks[mark] = win
@@ -272,6 +278,7 @@ func (j *job) try(ctx context.Context, win *window, after string) error {
 		j.w.dropWindow(win, mark)
 		return fmt.Errorf("write the marker of a chunk: %w", err)
 	}
+	failpoint.At(failpoint.ChunkMarked)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -112,6 +113,7 @@ func (w *writer) follow(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read the log of %s: %w", w.a.cfg.Source, err)
 		}
+		failpoint.At(failpoint.LogReceived)
 		if err := w.take(ctx, r); err != nil {
 			return err
 		}
@@ -184,6 +186,7 @@ func (w *writer) change(ctx context.Context, c *event.Change) error {
 		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: event.MessageID(w.a.cfg.Source, c.Position),
 		Group: event.Group{From: w.cur, To: c.Position, K: 1, N: 1}, Data: w.line,
 	}
+	failpoint.At(failpoint.LogEncoded)
 	return w.send(ctx, &w.out, 1, c.CommitMS)
 }
 
@@ -238,6 +241,7 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", m.ID, err)
 	}
+	failpoint.At(failpoint.ChainPublished)
 	if m.Group.Complete() {
 		if m.Group.To.Compare(w.cur) > 0 {
 			w.moved = time.Now()

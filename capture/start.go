@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -68,15 +69,18 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 
+	failpoint.At(failpoint.StartResumed)
 	clock := uint32(max(1, min(info.Clock-epochs, event.MaxEpoch)))
 	epoch := max(p.seen+1, clock)
 	if epoch > event.MaxEpoch {
 		return nil, fmt.Errorf("epoch %d is the last one there can be; use another source name", p.seen)
 	}
+	failpoint.At(failpoint.FenceBefore)
 	id, err := a.stream.Fence(ctx, p.last, epoch, p.group, strconv.FormatUint(a.cfg.Random(), 36))
 	if err != nil {
 		return nil, fmt.Errorf("fence the stream of %s: %w", a.cfg.Source, err)
 	}
+	failpoint.At(failpoint.FenceAfter)
 	if p.newLoad {
 		p.load = registry.Load{ID: strconv.FormatUint(uint64(epoch), 10), Sequence: id.Base, Sweep: p.load.Sweep}
 	}
@@ -87,12 +91,14 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.At(failpoint.StartRecorded)
 	if epoch > clock && !sleep(ctx, a.cfg.Horizon) { // a later epoch must not meet a fence that was lost: its clock would not be ahead
 		return nil, ctx.Err()
 	}
 	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
 		return nil, err
 	}
+	failpoint.At(failpoint.StartChecked)
 	if err := a.storeSchemas(ctx, tables); err != nil {
 		return nil, err
 	}
@@ -101,6 +107,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		w.chain.Close()
 		return nil, err
 	}
+	failpoint.At(failpoint.StartPrepared)
 	a.cfg.Log.Info("capture started", "source", a.cfg.Source, "position", reached(p.group).String(), "epoch", epoch, "base", id.Base,
 		"load", p.load.ID, "load_done", p.load.Done)
 	return w, nil

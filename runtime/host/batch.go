@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -33,6 +34,7 @@ func (l *lane) batch(ctx context.Context) error {
 		return err
 	}
 	l.consumer.ack(l.got[len(l.got)-1])
+	failpoint.At(failpoint.ConsumerAcked)
 	return nil
 }
 

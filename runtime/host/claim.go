@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
@@ -57,6 +58,7 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 			l.g.log.InfoContext(ctx, "taking over partitions from a worker that is gone", "owner", o.Instance)
 		}
 	}
+	failpoint.At(failpoint.ClaimBefore)
 	o.Instance, o.Turn = l.host.instance, o.Turn+1
 	revision, err := l.store(ctx, o, e.Revision)
 	if errors.Is(err, stream.ErrConflict) {
@@ -68,6 +70,7 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 	l.owner, l.revision, l.unsure, l.confirmed = o, revision, false, asked
 	l.read, l.proven = o.Floor, o.Floor.Sequence
 	l.floorAt, l.looked = asked, asked
+	failpoint.At(failpoint.ClaimAfter)
 	return true, nil
 }
 
@@ -133,7 +136,10 @@ func (l *lane) move(ctx context.Context) error {
 	if err := l.prove(ctx, l.read.Sequence); err != nil {
 		return err
 	}
-	return l.swap(ctx, registry.Owner{Instance: l.owner.Instance, Turn: l.owner.Turn, Floor: l.read})
+	failpoint.At(failpoint.FloorBefore)
+	err := l.swap(ctx, registry.Owner{Instance: l.owner.Instance, Turn: l.owner.Turn, Floor: l.read})
+	failpoint.At(failpoint.FloorAfter)
+	return err
 }
 
 // store waits for the answer also when ctx ends: whoever stops needs to know what it holds.
@@ -192,9 +198,11 @@ func (l *lane) release(ctx context.Context) {
 	if err := l.prove(ctx, l.read.Sequence); err != nil {
 		o.Floor = l.owner.Floor
 	}
+	failpoint.At(failpoint.ReleaseBefore)
 	if err := l.swap(ctx, o); err != nil && !errors.Is(err, errLost) {
 		l.log.WarnContext(ctx, "cannot release the partition; the next claim finds it", "error", err)
 	}
+	failpoint.At(failpoint.ReleaseAfter)
 }
 
 // claimed describes the partition to a target that keeps checkpoints. A generation that starts at the stream's beginning was

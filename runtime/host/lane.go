@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
@@ -156,6 +157,7 @@ func (l *lane) open(ctx context.Context) error {
 		return err
 	}
 	l.consumer = c
+	failpoint.At(failpoint.ConsumerOpened)
 	l.current.Store(c)
 	l.idleAt = time.Now()
 	return nil
@@ -188,6 +190,7 @@ func (l *lane) flow(ctx context.Context) error {
 		}, l.patience())
 		l.got = got
 		if len(got) > 0 {
+			failpoint.At(failpoint.Fetched)
 			l.oldest.Store(got[0].Message.TimeMS)
 			err = l.batch(ctx)
 			l.oldest.Store(0)

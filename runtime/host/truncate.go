@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
@@ -52,9 +53,11 @@ func (l *lane) sweep(ctx context.Context, e *event.Event, to sink.Point) error {
 		Function: l.g.f.name, Generation: l.g.record.Generation, Schema: e.Schema,
 		Partition: l.partition, Partitions: l.g.source.Partitions(), Older: older,
 	}
+	failpoint.At(failpoint.SweepBefore)
 	if err := l.g.writer.insistLong(ctx, l, func() error { return l.g.sweeper.Sweep(ctx, s) }); err != nil {
 		return l.again(err)
 	}
+	failpoint.At(failpoint.SweepAfter)
 	if err := l.g.writer.confirm(ctx, l); err != nil {
 		return err
 	}
@@ -96,7 +99,9 @@ func (l *lane) barrier(ctx context.Context, m *event.Message, e *event.Event, to
 		var outcome sink.Outcome
 		b := sink.Barrier{Claim: l.claimed(), Schema: e.Schema, After: l.read, At: at, Cutoff: e.Cutoff}
 		err = l.g.writer.insist(ctx, l, func(ctx context.Context) (err error) {
+			failpoint.At(failpoint.BarrierBefore)
 			outcome, err = l.g.points.Truncate(ctx, b)
+			failpoint.At(failpoint.BarrierAfter)
 			return err
 		})
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
 
@@ -166,7 +167,9 @@ func (w *writer) handle(ctx context.Context, jobs []*job) error {
 	limited, cancel := w.deadline(ctx)
 	defer cancel()
 	began := time.Now()
+	failpoint.At(failpoint.WriteBefore)
 	err := w.g.handler.Handle(limited, b)
+	failpoint.At(failpoint.WriteAfter)
 	if err != nil {
 		return late(limited, err)
 	}
@@ -220,6 +223,7 @@ func (j *job) durable() {
 	j.lane.read = j.span.To
 	j.over = true
 	j.lane.g.health.works(j.lane.g, j.lane)
+	failpoint.At(failpoint.WriteDurable)
 }
 
 func (j *job) finish(err error) { j.err, j.over = err, true }

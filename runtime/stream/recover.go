@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 )
 
 const (
@@ -115,6 +116,7 @@ func (k *keeper) answer(m *nats.Msg) error {
 		return fmt.Errorf("JetStream stored message %d, which was not sent", a.sequence)
 	}
 	k.advance(a.sequence)
+	failpoint.At(failpoint.ChainStored)
 	return nil
 }
 
