@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/runnel-dev/runnel/e2e/crash/ledger"
 )
 
 // options of the command line.
@@ -62,8 +60,6 @@ func split(list string) []string {
 	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
 }
 
-var errFound = errors.New("promises were broken")
-
 // run is one world from its making to its verdict, which is the last line that it prints.
 func (o *options) run(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "runnel-crash")
@@ -77,12 +73,11 @@ func (o *options) run(ctx context.Context) (err error) {
 		report.ledger.Kills += p.Kills()
 	}
 	w.close()
-	if err == nil && report.ledger.Found.Total() > 0 {
-		err = errFound
+	if err == nil {
+		err = report.checked.Err()
 	}
 	if err != nil {
-		report.find(ledger.Counts{}, "failed: "+err.Error(),
-			"logs and data: "+dir, "again: "+o.again())
+		report.failed(err, "logs and data: "+dir, "again: "+o.again())
 	} else if !o.keep {
 		os.RemoveAll(dir)
 	}
@@ -113,6 +108,9 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	if err := w.compile(ctx); err != nil {
 		return err
 	}
+	if err := w.record(); err != nil {
+		return err
+	}
 	if err := w.build(ctx, o.targets); err != nil {
 		return err
 	}
@@ -127,6 +125,8 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	if _, err := w.recovered(ctx); err != nil {
 		return err
 	}
+	stop := w.sample(ctx)
+	defer stop()
 	w.Traffic.Start()
 	began := time.Now()
 	end := began.Add(time.Duration(o.seconds) * time.Second)
@@ -139,5 +139,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 		return err
 	}
 	w.Logf("traffic stopped; waiting until every target equals the source")
-	return w.verify(ctx, report)
+	err = w.verify(ctx, &report.checked)
+	stop()
+	return errors.Join(append(w.unseen, err)...)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,7 +68,7 @@ func (p *Process) begin(l Life) error {
 	cmd.Env = append(append([]string(nil), p.env...), "RUNNEL_FAILPOINTS="+l.Failpoints)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := spawn(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	done := make(chan struct{})
@@ -263,3 +264,22 @@ func (p *Process) end() {
 	_ = cmd.Process.Kill()
 	<-done
 }
+
+// spawn starts a command on a thread that lives as long as this process: Pdeathsig, which ends Runnel when the harness is killed,
+// is sent when the thread ends that started it (prctl(2)).
+func spawn(cmd *exec.Cmd) error {
+	started := make(chan error)
+	spawns() <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+var spawns = sync.OnceValue(func() chan<- func() {
+	c := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range c {
+			f()
+		}
+	}()
+	return c
+})

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/e2e/crash/ledger"
 )
 
@@ -18,7 +19,8 @@ type Report struct {
 	mu      sync.Mutex
 	ledger  ledger.Ledger
 	slowest map[string]time.Duration // recovery by fault
-	found   []string
+	checked check.Report
+	lines   []string // why the run failed
 }
 
 // NewReport is an empty one of a single run.
@@ -36,12 +38,20 @@ func (r *Report) injected(names []string, recovery time.Duration) {
 	}
 }
 
-// find adds what a checker found to the counters and to what is printed.
-func (r *Report) find(c ledger.Counts, lines ...string) {
+// failed notes why the run failed, and what helps to look into it.
+func (r *Report) failed(err error, hints ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ledger.Found.Add(c)
-	r.found = append(r.found, lines...)
+	r.lines = append(append(r.lines, "failed: "+err.Error()), hints...)
+}
+
+// counts are the checkers' findings.
+func (r *Report) counts() ledger.Counts {
+	n := r.checked.Count
+	return ledger.Counts{
+		Lost: n(check.Lost) + n(check.Undurable), Duplicated: n(check.Duplicated), Disordered: n(check.Disordered) + n(check.Interleaved) + n(check.Delayed),
+		Backwards: n(check.Backwards), Differing: n(check.Differing),
+	}
 }
 
 // print writes the table, what was found, and the line of verdict as the last one.
@@ -62,10 +72,11 @@ func (r *Report) print(w io.Writer) {
 	if slowest != "" {
 		fmt.Fprintf(w, "slowest recovery: %.1f s after %s\n", r.slowest[slowest].Seconds(), slowest)
 	}
-	if len(r.found) > 0 {
-		fmt.Fprintln(w, strings.Join(r.found, "\n"))
+	fmt.Fprintf(w, "checked: %d messages, %d looks at targets and source, %d checkpoints\n", r.checked.Events, r.checked.Looks, r.checked.Floors)
+	if len(r.lines) > 0 {
+		fmt.Fprintln(w, strings.Join(r.lines, "\n"))
 	}
-	c := r.ledger.Found
+	c := r.counts()
 	fmt.Fprintf(w, "crash: events=%d kills=%d faults=%d lost=%d duplicated=%d disordered=%d backwards=%d differing=%d\n",
 		r.ledger.Events, r.ledger.Kills, faults, c.Lost, c.Duplicated, c.Disordered, c.Backwards, c.Differing)
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
@@ -109,8 +110,8 @@ func (w *World) startServers(kinds []string) error {
 			})
 		})
 	}
-	if w.Topology != TopologyRun {
-		g.Go(func() error { return guard(w.startNATS) })
+	if nodes := map[Topology]int{TopologySplit: 1, TopologyCluster: 3}[w.Topology]; nodes > 0 {
+		g.Go(func() error { return guard(func() error { w.NATS = servers.NATS(w, nodes); return nil }) })
 	}
 	return g.Wait()
 }
@@ -138,14 +139,14 @@ func guard(f func() error) (err error) {
 
 // link puts a proxy before every server.
 func (w *World) link() error {
-	w.links = map[string]*proxy.Proxy{}
+	w.links = map[string][]*proxy.Proxy{}
 	through := func(link, address string) (string, error) {
 		p, err := proxy.Listen(address)
 		if err != nil {
 			return "", err
 		}
 		w.Cleanup(p.Close)
-		w.links[link] = p
+		w.links[link] = append(w.links[link], p)
 		return p.Addr(), nil
 	}
 	at, err := through("agent-source", w.Source.Addr)
@@ -166,12 +167,14 @@ func (w *World) link() error {
 			w.env = append(w.env, "WAREHOUSE_URL="+postgresURL(at))
 		}
 	}
-	if w.Topology == TopologyRun {
+	if w.NATS == nil {
 		return nil
 	}
 	for _, link := range []string{"agent-nats", "worker-nats"} {
-		if _, err := through(link, w.natsAddress()); err != nil {
-			return err
+		for _, n := range w.NATS.Nodes {
+			if _, err := through(link, n.Addr); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -181,9 +184,17 @@ func postgresURL(address string) string {
 	return "postgres://postgres@" + address + "/postgres?sslmode=disable"
 }
 
-// Proxy is the proxy of a link: agent-source, worker-search, worker-analytics, worker-warehouse, and with external NATS
-// agent-nats and worker-nats. nil where the world has no such link.
-func (w *World) Proxy(link string) *proxy.Proxy { return w.links[link] }
+// Proxies are those of a link: one of agent-source, worker-search, worker-analytics and worker-warehouse, and with an external NATS
+// one for each of its nodes, in their order, of agent-nats and worker-nats. None where the world has no such link.
+func (w *World) Proxies(link string) []*proxy.Proxy { return w.links[link] }
+
+// Proxy is a link's first proxy, or nil.
+func (w *World) Proxy(link string) *proxy.Proxy {
+	if len(w.links[link]) == 0 {
+		return nil
+	}
+	return w.links[link][0]
+}
 
 // layOut starts Runnel's processes.
 func (w *World) layOut(ctx context.Context, file string) error {
@@ -194,7 +205,11 @@ func (w *World) layOut(ctx context.Context, file string) error {
 		return p.Start(Life{})
 	}
 	flags := func(link string) []string {
-		return []string{"--nats", "nats://" + w.Proxy(link).Addr(), "--data", data}
+		var urls []string
+		for _, p := range w.Proxies(link) {
+			urls = append(urls, p.URL("nats"))
+		}
+		return []string{"--nats", strings.Join(urls, ","), "--data", data}
 	}
 	deploy := exec.CommandContext(ctx, w.binary, append([]string{"deploy", file}, flags("agent-nats")...)...)
 	deploy.Env = w.env
@@ -223,20 +238,29 @@ func (w *World) process(name, role string, args ...string) *Process {
 
 // Connect reaches the world's JetStream, past all proxies.
 func (w *World) Connect(ctx context.Context) (*stream.Conn, error) {
-	config := stream.Config{Name: "crash", URL: "nats://" + w.natsAddress(), SyncInterval: natsSync}
-	if w.Topology == TopologyRun {
-		b, err := os.ReadFile(filepath.Join(w.Dir, "data", "nats.json"))
-		if err != nil {
-			return nil, err
-		}
-		var a struct{ URL, User, Password string }
-		if err := json.Unmarshal(b, &a); err != nil {
-			return nil, err
-		}
-		config.URL, config.User, config.Password = a.URL, a.User, a.Password
+	a, err := w.access()
+	if err != nil {
+		return nil, err
 	}
-	return stream.Connect(ctx, config)
+	return stream.Connect(ctx, stream.Config{Name: "crash", URL: a.URL, User: a.User, Password: a.Password, SyncInterval: natsSync})
 }
+
+// access is how JetStream is reached; an embedded one says so in its data folder.
+type access struct{ URL, User, Password string }
+
+func (w *World) access() (a access, err error) {
+	if w.NATS != nil {
+		return access{URL: w.NATS.URL()}, nil
+	}
+	b, err := os.ReadFile(filepath.Join(w.Dir, "data", "nats.json"))
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(b, &a)
+}
+
+// natsSync is the sync_interval of all JetStreams: what they acknowledged is durable soon, so that slots move within a run.
+const natsSync = 100 * time.Millisecond
 
 // compile builds runnel with its failpoints.
 func (w *World) compile(ctx context.Context) error {

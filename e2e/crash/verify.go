@@ -3,18 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/runnel-dev/runnel/e2e/check"
-	"github.com/runnel-dev/runnel/e2e/crash/ledger"
 	"github.com/runnel-dev/runnel/e2e/equal"
 	"github.com/runnel-dev/runnel/e2e/shop"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // verify holds targets and stream against the source, which nobody changes any more.
-func (w *World) verify(ctx context.Context, r *Report) error {
+func (w *World) verify(ctx context.Context, report *check.Report) error {
 	tables := map[string]*equal.Table{}
 	for _, s := range shop.Tables {
 		t, err := equal.Source(ctx, w.Source.PostgresURL(), s.Name, s.Key)
@@ -23,55 +21,62 @@ func (w *World) verify(ctx context.Context, r *Report) error {
 		}
 		tables[s.Name] = t
 	}
-	if diffs := w.catchUp(ctx, tables); len(diffs) > 0 {
-		r.find(ledger.Counts{Differing: len(diffs)}, diffs...)
+	if err := w.catchUp(ctx, tables, report); err != nil {
+		return err
 	}
-	return w.history(ctx, tables, r)
+	return w.history(ctx, tables, report)
 }
 
-// catchUp waits until every target equals the source; it gives the differences that stay.
-func (w *World) catchUp(ctx context.Context, tables map[string]*equal.Table) []string {
-	c, cancel := context.WithTimeout(ctx, limitCatchUp)
+// catchUp waits until every target equals the source; what differs at the end of the limit is reported.
+func (w *World) catchUp(ctx context.Context, tables map[string]*equal.Table, report *check.Report) error {
+	limited, cancel := context.WithTimeout(ctx, limitCatchUp)
 	defer cancel()
-	for {
-		var diffs []string
-		for _, t := range w.Targets {
-			diffs = append(diffs, t.differences(c, tables)...)
-		}
-		if len(diffs) == 0 {
-			return nil
-		}
-		if pause(c, time.Second) != nil {
-			return diffs
+	var wrong error
+	for _, t := range w.Targets {
+		for {
+			var now check.Report
+			if wrong = t.compare(limited, tables, &now); wrong == nil && now.Kept() {
+				break
+			}
+			if pause(limited, time.Second) == nil {
+				continue
+			}
+			if err := t.compare(ctx, tables, report); err != nil {
+				return fmt.Errorf("compare %s: %w", t.Function, err)
+			}
+			break
 		}
 	}
+	return nil
 }
 
-// differences of each table, a few of each.
-func (t *Target) differences(ctx context.Context, tables map[string]*equal.Table) (all []string) {
+// compare looks at every row of every table.
+func (t *Target) compare(ctx context.Context, tables map[string]*equal.Table, report *check.Report) error {
 	for _, s := range shop.Tables {
 		table := tables[s.Name]
 		var rows equal.Rows
 		var err error
 		switch t.Kind {
 		case "elasticsearch":
-			rows, err = table.Elasticsearch(ctx, "http://"+t.Server.Addr, "", "shop-"+table.Name)
+			rows, err = table.Elasticsearch(ctx, t.base(), "", "shop-"+table.Name)
 		case "clickhouse":
-			rows, err = table.ClickHouse(ctx, "http://"+t.Server.Addr, table.Name)
+			rows, err = table.ClickHouse(ctx, t.base(), table.Name)
 		case "postgres":
 			rows, err = table.Postgres(ctx, t.Server.PostgresURL(), "public", table.Name)
 		}
 		if err != nil {
-			all = append(all, fmt.Sprintf("%s: %s: %v", t.Function, table.Name, err))
-			continue
+			return err
 		}
-		all = append(all, table.Diff(t.Function, rows, 5)...)
+		report.Equal(table, t.Function, rows)
 	}
-	return all
+	return nil
 }
 
-// history reads the stream back and holds it against the journal.
-func (w *World) history(ctx context.Context, tables map[string]*equal.Table, r *Report) error {
+// base is the URL of a target that speaks HTTP.
+func (t *Target) base() string { return "http://" + t.Server.Addr }
+
+// history reads the stream back and holds it and the samples against the source's journal.
+func (w *World) history(ctx context.Context, tables map[string]*equal.Table, report *check.Report) error {
 	conn, err := w.Connect(ctx)
 	if err != nil {
 		return fmt.Errorf("read the stream back: %w", err)
@@ -81,35 +86,17 @@ func (w *World) history(ctx context.Context, tables map[string]*equal.Table, r *
 	if err != nil {
 		return fmt.Errorf("read the stream back: %w", err)
 	}
-	messages, err := check.Read(ctx, s, SourceName)
-	if err != nil {
-		return fmt.Errorf("read the stream back: %w", err)
-	}
-	journal, err := check.ReadJournal(ctx, w.Source.PostgresURL())
+	h, err := w.Recorder.History()
 	if err != nil {
 		return err
 	}
-	r.ledger.Events = int64(len(journal))
-	if err := check.Order(messages); err != nil {
-		r.find(ledger.Counts{Disordered: 1}, "stream: "+err.Error())
+	report.Samples(h)
+	targets := map[string]string{}
+	for _, t := range w.Targets {
+		targets[t.Function] = t.Function
 	}
-	for _, line := range check.Journal(messages, journal, tables, "notes") {
-		r.find(countsOf(line), "stream: "+line)
-	}
-	return nil
+	return report.Stream(check.Stream{
+		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: check.ReadJournal(ctx, w.Source.PostgresURL()),
+		Tables: tables, Reread: []string{"notes"}, Targets: targets,
+	}, h)
 }
-
-// countsOf files what check.Journal says under one of the counters.
-func countsOf(line string) ledger.Counts {
-	kind, _, _ := strings.Cut(line, ":")
-	switch kind {
-	case "gap":
-		return ledger.Counts{Lost: 1}
-	case "duplicate":
-		return ledger.Counts{Duplicated: 1}
-	case "order":
-		return ledger.Counts{Disordered: 1}
-	}
-	return ledger.Counts{Differing: 1}
-}
-

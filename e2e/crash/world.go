@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/e2e/proxy"
 	"github.com/runnel-dev/runnel/e2e/servers"
 )
@@ -45,20 +46,21 @@ type World struct {
 
 	Source  *servers.Server // the primary; an exclusive fault that fails over puts the new one here
 	Targets []*Target
+	NATS    *servers.Cluster // nil where JetStream is embedded
 
 	// In the topology "run" all three hold the same one process.
 	Run, Agents, Workers []*Process
 
-	Traffic *Traffic
+	Traffic  *Traffic
+	Recorder *check.Recorder // of what samplers see in targets and source, and of declared exceptions
 
 	binary   string
 	env      []string // of all processes
-	links    map[string]*proxy.Proxy
+	links    map[string][]*proxy.Proxy
 	marks    map[*Process]int64
 	mu       sync.Mutex
-	gaps     []Gap
 	cleanups []func()
-	failed   bool
+	unseen   []error // of samplers that never saw anything
 }
 
 // Target is what a function writes into.
@@ -79,29 +81,15 @@ func (w *World) Target(function string) *Target {
 	return nil
 }
 
-// Gap is a declared loss: journal entries From to To (inclusive) may be missing from the stream, be there twice, or have other
-// content, and nothing is said about transactions that the journal does not have. What is outside is checked as ever, and so
-// is the equality of every target at the end.
-type Gap struct{ From, To int64 }
-
-// Gap declares a loss. A fault that declares one takes From before it injects and To once the flow has healed, both from
-// JournalEnd.
-func (w *World) Gap(from, to int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.gaps = append(w.gaps, Gap{from, to})
-	w.Logf("declared loss: journal entries %d to %d", from, to)
-}
-
-// JournalEnd pauses the traffic for a moment, so that no transaction is open, and returns the last entry of the source's journal.
-func (w *World) JournalEnd(ctx context.Context) (int64, error) {
-	if err := w.Traffic.Pause(ctx); err != nil {
-		return 0, err
+// Gap declares a loss: what the source committed, or the stream stored, since a time may be missing, be there twice, or out of
+// order until now. A fault that provokes a loss takes the time before it injects, and declares once the flow is healed. What
+// was before and comes after is checked as ever, and so is the equality of every target at the end. Other exceptions are
+// declared to the Recorder itself.
+func (w *World) Gap(from time.Time, why string) {
+	for _, p := range []check.Promise{check.Lost, check.Duplicated, check.Disordered} {
+		w.Recorder.Allow(check.Allowance{Promise: p, From: from, Until: time.Now(), Why: why})
 	}
-	defer w.Traffic.Resume()
-	var n int64
-	err := w.query(ctx, "select coalesce(max(id), 0) from journal", &n)
-	return n, err
+	w.Logf("declared a loss: %s", why)
 }
 
 // AwaitLog waits until a process of Runnel has logged one of the texts since this fault began, and returns it.
