@@ -28,6 +28,9 @@ type Config struct {
 	CAFile, CertFile, KeyFile string
 	SyncInterval              time.Duration // of the servers; default 2 min for an external server; the fsync horizon follows from it
 	Replicas                  int           // of what is created; default 1 embedded, 3 on a cluster
+
+	// InProcess is a server inside this process, that is not ours; the URL does not matter then.
+	InProcess nats.InProcessConnProvider
 }
 
 const (
@@ -59,6 +62,9 @@ type Conn struct {
 
 // Connect connects, and checks the server's version (2.14 or newer) and that JetStream is on.
 func Connect(ctx context.Context, c Config) (*Conn, error) {
+	if c.InProcess != nil {
+		c.URL = cmp.Or(c.URL, nats.DefaultURL)
+	}
 	urls, user, err := parseURLs(c.URL)
 	if err != nil {
 		return nil, err
@@ -113,6 +119,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		options:      options,
 		sync:         cmp.Or(c.SyncInterval, defaultSync),
 		wantReplicas: c.Replicas,
+		inProcess:    c.InProcess,
 		trouble:      func() error { return nil },
 	}, c.Name)
 }
