@@ -94,7 +94,13 @@ func (s *Source) Doctor(ctx context.Context) []doctor.Finding {
 		return e.Report
 	}
 	e.server()
-	e.slot(ctx)
+	if e.recovery {
+		e.standby(ctx, "slot "+s.cfg.Slot, pool)
+	} else {
+		e.slot(ctx)
+		e.failover(ctx)
+	}
+	e.hosts(ctx)
 	tables := e.tables(ctx)
 	e.publications(ctx, tables)
 	return e.Report

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/e2e/servers"
+	"github.com/runnel-dev/runnel/runtime/doctor"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -102,6 +104,29 @@ func (f *failover) over() *reader {
 	return f.reader
 }
 
+// look expects a finding of a source whose url names these hosts.
+func (f *failover) look(hosts string, level doctor.Level, subject string, words ...string) {
+	f.t.Helper()
+	s := f.database.source(func(c *postgres.Config) {
+		c.URL = fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&target_session_attrs=any", hosts, f.name)
+	})
+	for _, x := range s.Doctor(f.t.Context()) {
+		if x.Subject != subject {
+			continue
+		}
+		if x.Level != level {
+			f.t.Errorf("%+v, want %s", x, level)
+		}
+		for _, w := range words {
+			if !strings.Contains(x.Text+"\n"+x.Fix, w) {
+				f.t.Errorf("%+v does not say %q", x, w)
+			}
+		}
+		return
+	}
+	f.t.Errorf("nothing about %s", subject)
+}
+
 // TestFailover: the slot was synced, and the agent goes on at the promoted standby: what it had read does not come again, and
 // what it had not comes, including what it never confirmed.
 func TestFailover(t *testing.T) {
@@ -139,6 +164,7 @@ func TestFailoverWithoutSlot(t *testing.T) {
 	t.Parallel()
 	no := false
 	f := newFailover(t, 17, func(c *postgres.Config) { c.Failover = &no })
+	f.look(f.primary.Addr, doctor.Warn, "failover", "not carried over", fmt.Sprintf(`"ALTER_REPLICATION_SLOT %s (FAILOVER true)"`, f.reader.Info().Slot))
 	f.promote()
 	r := f.over()
 	if !r.Info().NewSlot {
@@ -164,4 +190,53 @@ func TestFailoverOfAPhantom(t *testing.T) {
 	f.promote()
 	f.exec(`INSERT INTO a SELECT generate_series(10, 1000)`) // its log grows beyond what was published
 	wantGap(t, f.over().Check(t.Context(), f.last, f.first, f.identity), "a failover lost it")
+}
+
+// TestDoctorOfFailovers: what keeps a slot from living on at a standby is found beforehand, with the statement that helps.
+func TestDoctorOfFailovers(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, 17)
+	slot := f.reader.Info().Slot
+	set := func(name, value string) {
+		t.Helper()
+		f.exec(fmt.Sprintf(`ALTER SYSTEM SET %s = '%s'`, name, value))
+		f.exec(`SELECT pg_reload_conf()`)
+		f.eventually(`SELECT setting = $1 FROM pg_settings WHERE name = $2`, value, name)
+	}
+	both, host := f.primary.Addr+","+f.standby.Addr, "host "+f.standby.Addr
+	f.synced()
+	f.look(both, doctor.OK, host, "a copy of slot "+slot)
+	f.look(f.standby.Addr, doctor.OK, "slot "+slot, "a copy of slot "+slot)
+
+	f.look(both, doctor.OK, "failover", "standby of slot standby")
+	set("synchronized_standby_slots", "")
+	f.look(both, doctor.Warn, "failover", "later than the stream", "synchronized_standby_slots = 'standby';")
+	set("synchronized_standby_slots", "standby, other")
+	f.look(both, doctor.Fail, "failover", "waits for other", "synchronized_standby_slots = 'standby';")
+	set("synchronized_standby_slots", "standby")
+	f.standby.Kill()
+	f.eventually(`SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'standby'`)
+	f.look(both, doctor.Warn, host, "cannot be reached")
+	f.look(both, doctor.Fail, "failover", "waits for standby", "synchronized_standby_slots = '';")
+
+	other := f.primary.Standby(t, "sync_replication_slots=off")
+	both, host = f.primary.Addr+","+other.Addr, "host "+other.Addr
+	f.look(both, doctor.Warn, host, "no copy of slot "+slot, "sync_replication_slots = on")
+	own, there := make(chan error, 1), connect(t, other.PostgresURL())
+	go func() { // waits for what the primary writes every 15 s
+		_, err := there.Exec(context.Background(), `SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
+		own <- err
+	}()
+	for made := false; !made; {
+		f.exec(`SELECT pg_log_standby_snapshot()`)
+		select {
+		case err := <-own:
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = true
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	f.look(both, doctor.Warn, host, "a slot "+slot+" of its own", "pg_drop_replication_slot('"+slot+"')")
 }
