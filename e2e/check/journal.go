@@ -1,10 +1,13 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,30 +17,86 @@ import (
 
 // Entry is one line of the journal that the shop's triggers write in the same transaction as the change.
 type Entry struct {
+	ID    int64 // grows in the order of the changes, not of the commits
 	XID   uint64
-	Op    string // i, u, d
+	At    time.Time // when the change was made
+	Op    string    // i, u, d
 	Table string
 	Old   json.RawMessage
 	New   json.RawMessage
 }
 
-// ReadJournal reads the journal of a shop.
-func ReadJournal(ctx context.Context, url string) ([]Entry, error) {
-	c, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
+// Entries yields a journal transaction by transaction, each in its order, and is read anew each time.
+type Entries iter.Seq2[Entry, error]
+
+// Committed reads the journal of a shop in PostgreSQL, row by row.
+func Committed(ctx context.Context, url string) Entries {
+	return func(yield func(Entry, error) bool) {
+		c, err := pgx.Connect(ctx, url)
+		if err != nil {
+			yield(Entry{}, fmt.Errorf("read the journal: %w", err))
+			return
+		}
+		defer c.Close(ctx)
+		rows, err := c.Query(ctx, "select id, xid, at, op, tbl, old, new from journal order by xid, id")
+		if err != nil {
+			yield(Entry{}, fmt.Errorf("read the journal: %w", err))
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var e Entry
+			var xid int64
+			err := rows.Scan(&e.ID, &xid, &e.At, &e.Op, &e.Table, &e.Old, &e.New)
+			e.XID = uint64(xid)
+			if !yield(e, err) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(Entry{}, fmt.Errorf("read the journal: %w", err))
+		}
 	}
-	defer c.Close(ctx)
-	rows, err := c.Query(ctx, "select xid, op, tbl, old, new from journal order by id")
-	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
+}
+
+// EntriesOf yields a journal that is in memory.
+func EntriesOf(all []Entry) Entries {
+	return func(yield func(Entry, error) bool) {
+		for _, e := range slices.SortedStableFunc(slices.Values(all), func(a, b Entry) int { return cmp.Compare(a.XID, b.XID) }) {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
-	return pgx.CollectRows(rows, func(r pgx.CollectableRow) (e Entry, err error) {
-		var xid int64
-		err = r.Scan(&xid, &e.Op, &e.Table, &e.Old, &e.New)
-		e.XID = uint64(xid)
-		return e, err
-	})
+}
+
+// ReadJournal reads the whole journal of a shop.
+func ReadJournal(ctx context.Context, url string) (all []Entry, err error) {
+	for e, err := range Committed(ctx, url) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// Journal compares the stream with the journal alone, and gives the findings.
+func Journal(all []*event.Message, journal []Entry, tables map[string]*equal.Table, reread ...string) []string {
+	var r Report
+	tx := newTransactions(&r, tables, reread)
+	err := r.walk(Of(all), tx)
+	if err == nil {
+		err = tx.compare(EntriesOf(journal), Of(all), nil)
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	lines := make([]string, len(r.Findings))
+	for i, f := range r.Findings {
+		lines[i] = f.String()
+	}
+	return lines
 }
 
 // change is what both sides are brought to: an operation on a key, with the row after it.
@@ -46,76 +105,17 @@ type change struct {
 	row            map[string]string
 }
 
-// Journal compares the stream with the source's own history, transaction by transaction: each committed change is there
-// exactly once, in its order, with its values, and nothing else is. Columns in `reread` may be newer than the change (TOAST
-// values that the log leaves out).
-func Journal(all []*event.Message, journal []Entry, tables map[string]*equal.Table, reread ...string) []string {
-	var wrong []string
-	say := func(format string, args ...any) {
-		if len(wrong) < 20 {
-			wrong = append(wrong, fmt.Sprintf(format, args...))
-		}
-	}
-	want, order := map[uint64][]change{}, []uint64{}
-	for _, e := range journal {
-		changes, err := expected(e, tables[e.Table])
-		if err != nil {
-			say("journal: %v", err)
-			continue
-		}
-		if want[e.XID] == nil {
-			order = append(order, e.XID)
-		}
-		want[e.XID] = append(want[e.XID], changes...)
-	}
-	have := map[uint64][]change{}
-	for _, m := range all {
-		events, err := m.Decode(nil)
-		if err != nil {
-			say("message %d: %v", m.Sequence, err)
-			continue
-		}
-		for _, e := range events {
-			if e.Snapshot || e.Op == event.Truncate || e.Op == event.Mark {
-				continue
-			}
-			c, err := published(&e, tables[e.Table.Name])
-			if err != nil {
-				say("message %d: %v", m.Sequence, err)
-				continue
-			}
-			have[e.TxID] = append(have[e.TxID], c)
-		}
-	}
-	for _, xid := range order {
-		w, h := want[xid], have[xid]
-		delete(have, xid)
-		for i := range max(len(w), len(h)) {
-			switch {
-			case i >= len(h):
-				say("gap: transaction %d: %s of %s %s is not in the stream", xid, w[i].op, w[i].table, w[i].key)
-			case i >= len(w):
-				say("duplicate: transaction %d: %s of %s %s was not committed", xid, h[i].op, h[i].table, h[i].key)
-			case w[i].op != h[i].op || w[i].table != h[i].table || w[i].key != h[i].key:
-				say("order: transaction %d: change %d is %s of %s %s, want %s of %s %s", xid, i+1, h[i].op, h[i].table, h[i].key, w[i].op, w[i].table, w[i].key)
-			default:
-				for column, v := range w[i].row {
-					if got := h[i].row[column]; got != v && !slices.Contains(reread, column) {
-						say("value: transaction %d: %s %s: %s is %s, want %s", xid, w[i].table, w[i].key, column, got, v)
-					}
-				}
-			}
-		}
-	}
-	for xid, h := range have {
-		say("transaction %d with %d changes is in the stream and not in the journal", xid, len(h))
-	}
-	return wrong
-}
+func (c *change) String() string { return c.op + " of " + c.table + " " + c.key }
 
-func expected(e Entry, t *equal.Table) ([]change, error) {
+func (c *change) same(d *change) bool { return c.op == d.op && c.table == d.table && c.key == d.key }
+
+// expected is what an entry must look like in the stream.
+func expected(e *Entry, t *equal.Table) ([]change, error) {
 	var before, after map[string]string
 	var err error
+	if t == nil {
+		return nil, fmt.Errorf("a change of %s, which is not captured", e.Table)
+	}
 	if e.Old != nil {
 		if before, err = t.Canonical(e.Old); err != nil {
 			return nil, err

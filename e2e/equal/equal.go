@@ -77,10 +77,15 @@ func (t *Table) postgres(ctx context.Context, c *pgx.Conn, schema, table string)
 
 // Diff lists the differences, the first `most` of them.
 func (t *Table) Diff(target string, got Rows, most int) []string {
-	var out []string
+	_, out := t.Differing(target, got, most)
+	return out
+}
+
+// Differing counts the rows that are different, and says how, one text for each of the first `most`.
+func (t *Table) Differing(target string, got Rows, most int) (rows int, texts []string) {
 	say := func(format string, args ...any) {
-		if len(out) < most {
-			out = append(out, fmt.Sprintf(format, args...))
+		if rows++; rows <= most {
+			texts = append(texts, fmt.Sprintf(format, args...))
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(t.Rows)) {
@@ -89,10 +94,14 @@ func (t *Table) Diff(target string, got Rows, most int) []string {
 			say("%s: %s %s is missing", target, t.Name, k)
 			continue
 		}
+		var different []string
 		for _, c := range t.Columns {
 			if want, have := t.Rows[k][c], row[c]; want != have {
-				say("%s: %s %s: %s is %s, want %s", target, t.Name, k, c, short(have), short(want))
+				different = append(different, fmt.Sprintf("%s is %s, want %s", c, short(have), short(want)))
 			}
+		}
+		if len(different) > 0 {
+			say("%s: %s %s: %s", target, t.Name, k, strings.Join(different, "; "))
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(got)) {
@@ -100,7 +109,7 @@ func (t *Table) Diff(target string, got Rows, most int) []string {
 			say("%s: %s %s should not be there", target, t.Name, k)
 		}
 	}
-	return out
+	return rows, texts
 }
 
 // Canonical brings one JSON row of the table into its canonical values; columns that it lacks are "absent".

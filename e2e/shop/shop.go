@@ -10,6 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Change is the column that every table has: a number from one sequence, given by a trigger to each new version of a row. Of
+// one key it only grows, also where the row was deleted in between: PostgreSQL fires the trigger with the row locked.
+const Change = "change"
+
 // Tables of the shop in schema public, with the columns of their keys.
 var Tables = []Table{
 	{"customers", []string{"id"}},
@@ -28,21 +32,30 @@ create table customers (
 	id bigint primary key, email text not null, name varchar(80), vip boolean not null default false,
 	profile jsonb, settings json, tags text[] not null default '{}', scores int[] not null default '{}',
 	balance numeric(14,4) not null default 0, rating double precision, born date, ref uuid not null default gen_random_uuid(),
-	avatar bytea, notes text, created_at timestamptz not null default now(), updated_at timestamp);
+	avatar bytea, notes text, created_at timestamptz not null default now(), updated_at timestamp, change bigint);
 create table orders (
 	id bigint primary key, customer_id bigint not null, status text not null, amount numeric(12,2) not null,
-	placed_at timestamptz not null default now(), comment text);
+	placed_at timestamptz not null default now(), comment text, change bigint);
 create table order_items (
 	order_id bigint not null, line int not null, sku text not null, quantity int not null, price numeric(10,2) not null,
-	primary key (order_id, line));
+	change bigint, primary key (order_id, line));
 alter table customers alter column notes set storage external;
 create sequence order_ids start 1000000;
-create sequence customer_ids start 1000000;`
+create sequence customer_ids start 1000000;
+create sequence changes;
+create function stamp() returns trigger language plpgsql as $$ begin
+	new.change := nextval('public.changes');
+	return new;
+end $$;
+create trigger stamp before insert or update on customers for each row execute function stamp();
+create trigger stamp before insert or update on orders for each row execute function stamp();
+create trigger stamp before insert or update on order_items for each row execute function stamp();`
 
 // journal notes every change of a captured table in the same transaction, by triggers: the source's own history, against which
 // a stream is checked. It is not captured itself.
 const journal = `
-create table journal (id bigserial primary key, xid bigint not null default txid_current(), op text not null, tbl text not null, old jsonb, new jsonb);
+create table journal (id bigserial primary key, xid bigint not null default txid_current(), at timestamptz not null default clock_timestamp(),
+	op text not null, tbl text not null, old jsonb, new jsonb);
 create function note() returns trigger language plpgsql as $$ begin
 	insert into public.journal (op, tbl, old, new) values (lower(left(tg_op, 1)), tg_table_name,
 		case when tg_op <> 'INSERT' then to_jsonb(old) end, case when tg_op <> 'DELETE' then to_jsonb(new) end);

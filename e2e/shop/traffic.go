@@ -111,6 +111,8 @@ func transaction(ctx context.Context, c *pgx.Conn, r *rand.Rand) (int64, error) 
 	}
 	old := 1 + r.Int64N(4000)
 	switch k := r.IntN(100); {
+	case k < 3: // a key that was deleted comes back, or not
+		exec(`insert into orders (id, customer_id, status, amount, comment) values ($1, $2, 'again', 1, $3) on conflict (id) do nothing`, old, old, words(r))
 	case k < 35: // an order with its items
 		exec(`with o as (insert into orders (id, customer_id, status, amount, comment) values (nextval('order_ids'), $1, 'new', $2::bigint / 100.0, $3) returning id)
 			insert into order_items select id, l, 'sku-' || l, l, l * 1.5 from o, generate_series(1, $4::int) l`, old, r.Int64N(1e6), words(r), 1+r.IntN(4))
@@ -126,6 +128,9 @@ func transaction(ctx context.Context, c *pgx.Conn, r *rand.Rand) (int64, error) 
 	case k < 88:
 		exec(`delete from order_items where order_id = $1`, old)
 		exec(`delete from orders where id = $1`, old)
+	case k < 89: // another row with the same key, within one transaction
+		exec(`delete from orders where id = $1`, old)
+		exec(`insert into orders (id, customer_id, status, amount, comment) values ($1, $1, 'anew', 2, $2)`, old, words(r))
 	case k < 92:
 		exec(`insert into customers (id, email, name, tags, born) values (nextval('customer_ids'), $1::text, $1::text, array[$1::text, null], '1969-07-20')`, words(r))
 	case k < 94:

@@ -1,0 +1,242 @@
+package check_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/runnel-dev/runnel/e2e/check"
+	"github.com/runnel-dev/runnel/e2e/equal"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// start is when everything of these tests begins.
+var start = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+func at(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }
+
+var (
+	orders = &equal.Table{Name: "orders", Key: []string{"id"}, Columns: []string{"id", "n", "change"}, Types: map[string]string{"id": "bigint", "n": "numeric", "change": "bigint"}}
+	tables = map[string]*equal.Table{"orders": orders}
+	schema = event.NewSchema("shop", "postgresql", "shop", event.Table{Schema: "public", Name: "orders"},
+		[]event.Column{{Name: "id", Type: "bigint", Key: 1}, {Name: "n", Type: "numeric"}, {Name: "change", Type: "bigint"}})
+)
+
+func row(id, n, change int) []byte {
+	return fmt.Appendf(nil, `{"id":%d,"n":%d,"change":%d}`, id, n, change)
+}
+
+func key(id int) []byte { return fmt.Appendf(nil, `{"id":%d}`, id) }
+
+// tape writes a stream.
+type tape struct {
+	all    []*event.Message
+	writer event.Writer
+	end    uint64
+	log    uint64 // of the last change
+}
+
+// fence begins with a new writer.
+func (s *tape) fence(epoch uint32) {
+	s.writer = event.Writer{Epoch: epoch, Base: s.end + event.FenceMarkers}
+	for range event.FenceMarkers {
+		s.add(&event.Message{Subject: event.FenceSubject("shop")})
+	}
+}
+
+func (s *tape) add(m *event.Message) {
+	s.end++
+	m.Sequence, m.Writer, m.TimeMS = s.end, s.writer, at(int(s.end)).UnixMilli()
+	s.all = append(s.all, m)
+}
+
+// change writes the next change of the log, which is transaction tx; all rows lie in one partition.
+func (s *tape) change(op event.Op, tx uint64, before, after []byte) {
+	from := s.log
+	s.log++
+	s.again(op, tx, from, s.log, before, after)
+}
+
+func (s *tape) again(op event.Op, tx, from, to uint64, before, after []byte) {
+	p := func(n uint64) event.Position { return event.Position{Timeline: 1, Commit: 100, Change: n} }
+	line := event.AppendLine(nil, &event.Change{Op: op, Schema: schema, Before: before, After: after, TxID: tx, Order: 1, Position: p(to), CommitMS: at(int(to)).UnixMilli()})
+	s.add(&event.Message{Subject: event.Subject("shop", schema.Table, 0), Group: event.Group{From: p(from), To: p(to), K: 1, N: 1}, Data: line})
+}
+
+// right is what the journal says.
+func right() *tape {
+	s := &tape{}
+	s.fence(1)
+	s.change(event.Create, 7, nil, row(1, 1, 1))
+	s.change(event.Update, 7, nil, row(1, 2, 2))
+	s.change(event.Delete, 8, key(1), nil)
+	s.change(event.Create, 8, nil, row(5, 2, 3))
+	s.change(event.Delete, 9, key(5), nil)
+	return s
+}
+
+func journal() []check.Entry {
+	return []check.Entry{
+		{ID: 1, XID: 7, At: at(1), Op: "i", Table: "orders", New: row(1, 1, 1)},
+		{ID: 2, XID: 7, At: at(1), Op: "u", Table: "orders", Old: row(1, 1, 1), New: []byte(`{"id":1,"n":2.0,"change":2}`)},
+		{ID: 3, XID: 8, At: at(3), Op: "u", Table: "orders", Old: row(1, 2, 2), New: row(5, 2, 3)},
+		{ID: 4, XID: 9, At: at(5), Op: "d", Table: "orders", Old: row(5, 2, 3)},
+	}
+}
+
+// A checker that finds nothing proves nothing: each kind of violation is planted.
+func TestStreamFindsWhatIsPlanted(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, counts, text string
+		stream             func() *tape
+	}{
+		{"Right", "lost=0 duplicated=0 disordered=0", "", right},
+		{"Gap", "lost=1 duplicated=0 disordered=0", "d of orders 5 is not in the stream", func() *tape {
+			s := right()
+			s.all = s.all[:len(s.all)-1]
+			return s
+		}},
+		{"GapOfATransaction", "lost=2 duplicated=0 disordered=0", "transaction 8: d of orders 1 is not in the stream", func() *tape {
+			s := right()
+			s.all = slices.Delete(s.all, len(s.all)-3, len(s.all)-1)
+			return s
+		}},
+		{"Duplicate", "lost=0 duplicated=2 disordered=0", "was stored before", func() *tape { // seen by its position and by its transaction
+			s := right()
+			s.again(event.Delete, 9, 4, 5, key(5), nil)
+			return s
+		}},
+		{"Order", "lost=0 duplicated=0 disordered=3", "change 1 is u of orders 1, want c of orders 1", func() *tape {
+			s := &tape{}
+			s.fence(1)
+			s.again(event.Update, 7, 1, 2, nil, row(1, 2, 2))
+			s.again(event.Create, 7, 0, 1, nil, row(1, 1, 1))
+			s.log = 2
+			s.change(event.Delete, 8, key(1), nil)
+			s.change(event.Create, 8, nil, row(5, 2, 3))
+			s.change(event.Delete, 9, key(5), nil)
+			return s
+		}},
+		{"Value", "disordered=0 backwards=0 differing=1", "n is 3, want 2", func() *tape {
+			s := right()
+			s.all[event.FenceMarkers+1] = func() *event.Message {
+				o := &tape{writer: s.writer, end: event.FenceMarkers + 1, log: 1}
+				o.change(event.Update, 7, nil, row(1, 3, 2))
+				return o.all[0]
+			}()
+			return s
+		}},
+		{"Phantom", "lost=0 duplicated=1 disordered=0", "not in the journal", func() *tape {
+			s := right()
+			s.change(event.Create, 10, nil, row(9, 9, 4))
+			return s
+		}},
+		{"GroupNotComplete", "lost=1 duplicated=0 disordered=0", "was never completed", func() *tape {
+			s := right()
+			s.all[len(s.all)-1].Group.N = 2
+			return s
+		}},
+		{"VersionsGoBack", "disordered=1", "is not above", func() *tape {
+			s := right()
+			s.all[len(s.all)-1].Sequence = s.all[len(s.all)-2].Sequence
+			return s
+		}},
+		{"Undecodable", "lost=2", "cannot be decoded", func() *tape {
+			s := right()
+			s.all[len(s.all)-1].Data = []byte("{}")
+			return s
+		}},
+		{"TwoWriters", "interleaved=0", "", func() *tape {
+			s := right()
+			s.fence(2)
+			return s
+		}},
+		{"NoFence", "interleaved=2", "without a fence", func() *tape {
+			s := right()
+			s.writer = event.Writer{Epoch: 2, Base: s.end}
+			last := s.all[len(s.all)-1]
+			last.Writer = s.writer
+			return s
+		}},
+		{"PartOfAFence", "interleaved=1", "has 511 markers", func() *tape {
+			s := &tape{}
+			s.fence(1)
+			o := right()
+			s.all = append(s.all[:event.FenceMarkers-1], o.all[event.FenceMarkers:]...)
+			return s
+		}},
+		{"Zombie", "interleaved=1", "after messages of", func() *tape {
+			s := right()
+			zombie := s.writer
+			last := s.all[len(s.all)-1]
+			s.all = s.all[:len(s.all)-1]
+			s.end--
+			s.fence(2)
+			last.Sequence, last.Writer = s.end+1, zombie
+			s.all = append(s.all, last)
+			return s
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := judged(t, c.stream().all, nil)
+			if !strings.Contains(r.String(), c.counts) || c.text == "" && !r.Kept() || !strings.Contains(fmt.Sprint(r.Findings), c.text) {
+				t.Errorf("got %s, want %s and %q\n%v", r, c.counts, c.text, r.Err())
+			}
+		})
+	}
+}
+
+func judged(t *testing.T, stream []*event.Message, h check.History) *check.Report {
+	t.Helper()
+	var r check.Report
+	err := r.Stream(check.Stream{Source: "shop", Messages: check.Of(stream), Journal: check.EntriesOf(journal()), Tables: tables, Targets: map[string]string{"warehouse": "warehouse"}}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+// What a run declares is no breach, and only that.
+func TestAllowedInTheStream(t *testing.T) {
+	t.Parallel()
+	gap := right()
+	gap.all = slices.Delete(gap.all, event.FenceMarkers+2, event.FenceMarkers+4) // transaction 8, at second 3
+	again := right()
+	again.fence(2)
+	again.again(event.Delete, 9, 4, 5, key(5), nil)
+	lost := func(from, until int) check.History {
+		return check.History{{Allow: &check.Allowance{Promise: check.Lost, From: at(from), Until: at(until), Why: "--resnapshot"}}}
+	}
+	twice := check.History{ // the change is of second 5, and is stored once more after the second fence
+		{Allow: &check.Allowance{Promise: check.Duplicated, From: at(4), Until: at(6), Why: "--resnapshot"}},
+		{Allow: &check.Allowance{Promise: check.Duplicated, From: at(int(again.end)), Why: "--resnapshot"}},
+		{Allow: &check.Allowance{Promise: check.Disordered, From: at(int(again.end)), Why: "--resnapshot"}},
+	}
+	for _, c := range []struct {
+		name   string
+		stream *tape
+		h      check.History
+		want   string
+	}{
+		{"Gap", gap, nil, "lost=2 "},
+		{"DeclaredGap", gap, lost(2, 4), "lost=0 "},
+		{"DeclaredElsewhere", gap, lost(4, 9), "lost=2 "},
+		{"GapByEntries", gap, check.History{{Gap: &check.Gap{First: 3, Last: 3}}}, "lost=0 "},
+		{"GapByOtherEntries", gap, check.History{{Gap: &check.Gap{First: 4, Last: 9}}}, "lost=2 "},
+		{"GapWhereTheLogGoesBack", again, check.History{{Gap: &check.Gap{First: 4, Last: 4, From: at(int(again.end))}}}, "lost=0 duplicated=0 disordered=0 "},
+		{"Again", again, nil, "duplicated=2 "},
+		{"DeclaredAgain", again, twice, "lost=0 duplicated=0 disordered=0 "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := judged(t, c.stream.all, c.h)
+			if !strings.Contains(r.String(), c.want) {
+				t.Errorf("got %s, want %s\n%v", r, c.want, r.Err())
+			}
+		})
+	}
+}
