@@ -3,6 +3,7 @@ package check
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -113,13 +114,12 @@ func ReadHistory(in io.Reader) (History, error) {
 	for {
 		var rec Record
 		err := d.Decode(&rec)
-		switch err {
-		case nil:
-			h = append(h, rec)
-		case io.EOF, io.ErrUnexpectedEOF:
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return h, nil
-		default:
+		case err != nil:
 			return h, fmt.Errorf("read the history after %d records: %w", len(h), err)
 		}
+		h = append(h, rec)
 	}
 }

@@ -10,10 +10,9 @@ import (
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
-// digest is a transaction in 24 bytes: all that is kept of those that are right.
+// digest is a transaction in 24 bytes, all that is kept of those that are right.
 type digest struct {
 	changes int32
-	differs bool
 	hash    uint64
 	at      int64 // Unix milliseconds
 }
