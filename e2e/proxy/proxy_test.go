@@ -220,6 +220,34 @@ func TestHalfOpen(t *testing.T) {
 	works(t, client, peer)
 }
 
+func TestStrand(t *testing.T) {
+	t.Parallel()
+	s := listen(t)
+	p := proxy.New(t, s.Addr().String())
+	client, peer := pair(t, p, s)
+	p.Strand()
+	send(t, client, "lost")
+	send(t, peer, "lost")
+	silent(t, client)
+	other, side := pair(t, p, s)
+	works(t, other, side)
+	p.Heal()
+	silent(t, peer)
+	works(t, other, side)
+	if n := p.Stranded(); n != 1 {
+		t.Errorf("%d connections are stranded, want 1", n)
+	}
+	client.Close()
+	for end := time.Now().Add(patience); p.Stranded() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the client's end is not noticed")
+		}
+	}
+	silent(t, peer)
+	p.Cut()
+	over(t, peer)
+}
+
 func TestMute(t *testing.T) {
 	t.Parallel()
 	s := listen(t)

@@ -61,6 +61,21 @@ func (p *Proxy) Mute(way Direction) {
 	p.change(func(r *rules) { way.each(func(d Direction) { r.lose[d] = true }) })
 }
 
+// Strand loses from now on, for ever, what the connections that stand carry, and closes none, as where a router forgets them. New
+// ones work.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.lost, l.stranded = [2]bool{true, true}, true
+	}
+}
+
+// Stranded is the number of connections that Strand met and that the client has not closed.
+func (p *Proxy) Stranded() int {
+	return len(p.standing(func(l *link) bool { return l.stranded && !l.left }))
+}
+
 // Hold keeps what goes one way until Heal, which delivers all of it: late, and in order.
 func (p *Proxy) Hold(way Direction) {
 	p.change(func(r *rules) { way.each(func(d Direction) { r.hold[d] = true }) })
@@ -76,13 +91,13 @@ func (p *Proxy) Throttle(bytesPerSecond int) {
 	p.change(func(r *rules) { r.rate = bytesPerSecond })
 }
 
-// Heal ends all faults. What was held is delivered; connections that lost something are reset.
+// Heal ends all faults. What was held is delivered; connections that lost something are reset, but for stranded ones.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	p.budget = [2]int{-1, -1}
 	p.mu.Unlock()
 	p.change(func(r *rules) { *r = rules{} })
-	for _, l := range p.standing(func(l *link) bool { return l.lost != [2]bool{} }) {
+	for _, l := range p.standing(func(l *link) bool { return l.lost != [2]bool{} && !l.stranded }) {
 		l.reset()
 	}
 }
