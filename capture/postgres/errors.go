@@ -18,7 +18,6 @@ const (
 	limitExceeded      = "53400"
 	tooManyConnections = "53300"
 	objectInUse        = "55006"
-	notReady           = "55000"
 	undefinedObject    = "42704"
 	undefinedFile      = "58P01"
 	adminShutdown      = "57P01"

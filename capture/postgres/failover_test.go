@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -102,6 +103,34 @@ func (f *failover) over() *reader {
 	f.source = f.database.source()
 	f.reader = acquire(f.t, f.source)
 	return f.reader
+}
+
+// TestShutdownWithoutStandby: a primary that waits for its standby, which is away, ends the replication with an error when it shuts
+// down. Nothing is lost by that.
+func TestShutdownWithoutStandby(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t, 17)
+	f.standby.Stop(interrupt)
+	f.exec(`INSERT INTO a VALUES (2)`)
+	f.eventually(`SELECT wait_event = 'WaitForStandbyConfirmation' FROM pg_stat_activity WHERE backend_type = 'walsender'`)
+	stopped := make(chan struct{})
+	go func() { f.primary.Stop(interrupt); close(stopped) }()
+	var err error
+	for err == nil {
+		_, err = f.reader.Next(t.Context())
+	}
+	t.Log(err)
+	if gap := (&capture.GapError{}); errors.As(err, &gap) {
+		t.Errorf("got a gap: %v", err)
+	}
+	f.reader.close()
+	<-stopped
+	f.primary.Restart(t)
+	f.standby.Restart(t)
+	f.database = connect(t, f.url)
+	f.reader = acquire(t, f.source)
+	f.reader.start(f.last)
+	f.read(`c public.a {"id":2} last`)
 }
 
 // look expects a finding of a source whose url names these hosts.

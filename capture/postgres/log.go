@@ -164,12 +164,10 @@ func (l *Log) copyData(ctx context.Context, body []byte) error {
 	}
 }
 
-// refused explains what ended the replication.
+// refused explains what ended the replication. Whether the slot is lost is no matter of the error's code, which a server that
+// waits for its standby while it shuts down gives too (55000): the next start asks the slot itself.
 func (l *Log) refused(err error) error {
-	switch code(err) {
-	case notReady: // "can no longer get changes from replication slot"
-		return l.source.gap("slot %s cannot be read any more: %v", l.info.Slot, err)
-	case undefinedObject: // of older log: the publication was made after the slot
+	if code(err) == undefinedObject { // of older log: the publication was made after the slot
 		return &capture.SetupError{Reason: "read slot " + l.info.Slot, Err: err,
 			Fix: "a publication was dropped or is younger than the slot; make it again, then run: runnel capture " + l.source.cfg.Name + " --resnapshot"}
 	}
