@@ -110,13 +110,13 @@ func (s *Server) Standby(t TB, conf ...string) *Server {
 }
 
 // Synced waits until the standby has a copy of a logical slot that survives its promotion. That takes a reader that goes on:
-// the copy is temporary until the slot has come past where the standby's own log begins.
+// the copy is temporary until the slot has come past where the standby's own log begins, and a young stream holds the slot back.
 func (s *Server) Synced(t TB, primary *Server, slot string) {
 	t.Helper()
 	x, on := s.session(t), primary.session(t)
 	defer x.close()
 	defer on.close()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		on.exec("SELECT pg_log_standby_snapshot()") // a running server writes one every 15 s
 		var ok bool
 		err := x.QueryRow(context.Background(), "SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = $1", slot).Scan(&ok)
