@@ -31,8 +31,8 @@ type Node struct {
 	*Server
 	Name    string // n1, n2, …
 	Store   string // its JetStream's folder
+	Disk    *Disk  // where it is; nil without "disk="
 	monitor string // host:port
-	disk    disk
 }
 
 // natsModule is where nats-server comes from: the module that Runnel embeds, so both are one version.
@@ -66,7 +66,7 @@ var natsBinary = sync.OnceValues(func() (string, error) {
 
 // NATS starts so many nodes, one or three. Settings are "name=value" as in nats-server's configuration; those of its jetstream block
 // have its name before theirs: "jetstream.max_file_store=64MB". sync_interval is 100ms. "disk=256m" puts each node's store on a
-// small disk of its own, see SmallDisks.
+// small disk of its own, see SmallDisk.
 func NATS(t TB, nodes int, conf ...string) *Cluster {
 	t.Helper()
 	bin, err := natsBinary()
@@ -100,7 +100,7 @@ func NATS(t TB, nodes int, conf ...string) *Cluster {
 			t.Fatal(err)
 		}
 		if size != "" {
-			n.disk = mount(t, n.Store, size)
+			n.Disk = SmallDisk(t, n.Store, size)
 		}
 		port := freePort(t)
 		n.monitor = fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -220,10 +220,15 @@ func (c *Cluster) leader(ctx context.Context, subject string) (*Node, error) {
 	}
 }
 
-// Ask sends a request to JetStream's API ("STREAM.PURGE.CDC_shop") and decodes the answer. A question may stay without an answer
-// while there is no leader: each is given two seconds.
+// Ask sends a request to JetStream's API ("STREAM.PURGE.CDC_shop") and decodes the answer.
 func (c *Cluster) Ask(ctx context.Context, subject string, request, answer any) error {
-	nc, err := nats.Connect(c.URL(), nats.Timeout(2*time.Second))
+	return Ask(ctx, c.URL(), subject, request, answer)
+}
+
+// Ask sends a request to the API of a JetStream and decodes the answer. A question may stay without one while there is no leader: it
+// is given two seconds.
+func Ask(ctx context.Context, url, subject string, request, answer any, options ...nats.Option) error {
+	nc, err := nats.Connect(url, append(options, nats.Timeout(2*time.Second))...)
 	if err != nil {
 		return fmt.Errorf("ask JetStream %s: %w", subject, err)
 	}
@@ -240,22 +245,26 @@ func (c *Cluster) Ask(ctx context.Context, subject string, request, answer any) 
 	if err != nil {
 		return fmt.Errorf("ask JetStream %s: %w", subject, err)
 	}
-	var failed struct {
-		Error *struct {
-			Description string `json:"description"`
-		} `json:"error"`
-	}
+	var failed struct{ Error *Refusal }
 	if err := json.Unmarshal(m.Data, &failed); err != nil {
 		return fmt.Errorf("ask JetStream %s: %w", subject, err)
 	}
 	if failed.Error != nil {
-		return fmt.Errorf("ask JetStream %s: %s", subject, failed.Error.Description)
+		return fmt.Errorf("ask JetStream %s: %w", subject, failed.Error)
 	}
 	if answer == nil {
 		return nil
 	}
 	return json.Unmarshal(m.Data, answer)
 }
+
+// Refusal is an error of JetStream's API.
+type Refusal struct {
+	Code        int `json:"err_code"`
+	Description string
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%s (%d)", r.Description, r.Code) }
 
 // CutOff loses everything between a node and the others, until Rejoin. Clients still reach it.
 func (c *Cluster) CutOff(n *Node) {

@@ -97,8 +97,9 @@ func TestNATS(t *testing.T) {
 	if leader, err := c.Leader(ctx, "S"); err != nil || leader != n {
 		t.Errorf("got %v, %v", leader, err)
 	}
-	if err := c.Ask(ctx, "STREAM.INFO.none", nil, nil); err == nil {
-		t.Error("an error of the API is not told")
+	var refused *servers.Refusal
+	if err := c.Ask(ctx, "STREAM.INFO.none", nil, nil); !errors.As(err, &refused) || refused.Code != 10059 {
+		t.Errorf("a stream that is not there: got %v", err)
 	}
 }
 
@@ -110,7 +111,7 @@ func TestNATSDiskFull(t *testing.T) {
 	ctx, js := open(t, c, 1)
 	data := make([]byte, 32<<10)
 	store(ctx, t, js, 10, data)
-	n.FillDisk(t)
+	n.Disk.Fill(t)
 	var err error
 	for i := 0; err == nil; i++ {
 		if i > 100 {
@@ -124,7 +125,7 @@ func TestNATSDiskFull(t *testing.T) {
 		t.Errorf("got %v, want ENOSPC", err)
 	}
 	n.Stop(syscall.SIGTERM)
-	n.FreeDisk(t)
+	n.Disk.Free(t)
 	n.Restart(t)
 	store(ctx, t, js, 10, data)
 }
