@@ -32,7 +32,8 @@ func (p *pipeline) peak() int64 {
 	return 0
 }
 
-// Memory stays flat: a million existing rows, and two millions that one transaction writes, go through without being held.
+// Memory stays flat: a million existing rows, and two millions that one transaction writes, go through without being held, also
+// while the target takes nothing for a while.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	p := newPipeline(t, `kind: source
@@ -62,6 +63,19 @@ to: {postgres: {url: "${WAREHOUSE_URL}"}}
 	}
 	rows(1_000_000)
 	p.exec(p.source.PostgresURL(), `insert into narrow select i, i % 100, 'row ' || i from generate_series(1000001, 3000000) i`)
+	for range 2 {
+		lock, err := to.Begin(t.Context())
+		if err == nil {
+			_, err = lock.Exec(t.Context(), `lock table narrow in exclusive mode`)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(4 * time.Second) // the stall itself
+		if err := lock.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rows(3_000_000)
 	if got := p.peak(); got > most {
 		t.Errorf("peak %d MB, want at most %d MB", got>>20, most>>20)

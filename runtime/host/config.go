@@ -33,7 +33,7 @@ type Config struct {
 	Heartbeat     time.Duration // of a consumer that has nothing to deliver; default 2 s
 	RetryMin      time.Duration // first pause before a failed write is tried again; default 100 ms
 	RetryMax      time.Duration // longest pause; default 30 s
-	Memory        int64         // bytes that all partitions together hold, about; default 64 MiB
+	Memory        int64         // bytes that all partitions together hold, about; default 24 MiB
 
 	Log      *slog.Logger // default: none
 	Observer Observer
@@ -70,7 +70,7 @@ func (c *Config) fill() error {
 	orDefault(&c.Heartbeat, 2*time.Second)
 	orDefault(&c.RetryMin, 100*time.Millisecond)
 	orDefault(&c.RetryMax, 30*time.Second)
-	orDefault(&c.Memory, 64<<20)
+	orDefault(&c.Memory, 24<<20)
 	if c.WriteDeadline >= c.Lease {
 		errs = append(errs, errors.New("the write deadline must be below the lease"))
 	}

@@ -9,15 +9,19 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// keepWritten is how long the embedded server keeps a block of 8 MB in memory after it was last written or read.
-//
-// The server's own figure is 10 s, and there is no option for it: what was written within that time lies in memory as a whole,
-// hundreds of megabytes in a first load. Readers that follow closely find what they need all the same; those behind read from
-// the disk's cache.
-const keepWritten = 300 * time.Millisecond
+// The embedded server reads and writes a stream in blocks, and keeps each in memory as a whole for a while after its last use. There is
+// no option for either figure: its own ones are 8 MB and 10 s.
+const (
+	// keepWritten is how long: what was written within that time lies in memory, hundreds of megabytes in a first load. Readers
+	// that follow closely find what they need all the same; those behind read from the disk's cache.
+	keepWritten = 100 * time.Millisecond
 
-// forgetSooner sets keepWritten on all streams that the server has at the moment; it holds for the blocks that they begin from
-// now on. The fields are the server's private ones, taken under its own locks: where a version has others, false is returned
+	// blockSize is how much: behind a target that stalls, every partition of every function reads in another block.
+	blockSize = 1 << 20
+)
+
+// forgetSooner sets keepWritten and blockSize on all streams that the server has at the moment; it holds for the blocks that they
+// begin from now on. The fields are the server's private ones, taken under its own locks: where a version has others, false is returned
 // and only memory is lost. A test holds the version in go.mod to it.
 func forgetSooner(s *server.Server) (done bool) {
 	account := reflect.ValueOf(s.GlobalAccount())
@@ -42,8 +46,11 @@ func forgetSooner(s *server.Server) (done bool) {
 			continue // in memory
 		}
 		expire := config.FieldByName("CacheExpire")
-		if ok = expire.IsValid() && expire.Type() == reflect.TypeFor[time.Duration](); ok {
+		size := config.FieldByName("BlockSize")
+		ok = expire.IsValid() && expire.Type() == reflect.TypeFor[time.Duration]() && size.IsValid() && size.Kind() == reflect.Uint64
+		if ok {
 			expire.SetInt(int64(keepWritten))
+			size.SetUint(min(size.Uint(), blockSize))
 		}
 		release()
 		if !ok {

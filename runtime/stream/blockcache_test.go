@@ -39,6 +39,9 @@ func TestForgetSooner(t *testing.T) {
 		if got := time.Duration(config.FieldByName("CacheExpire").Int()); got != keepWritten {
 			t.Errorf("%s: got %v, want %v", name, got, keepWritten)
 		}
+		if got := config.FieldByName("BlockSize").Uint(); got > blockSize {
+			t.Errorf("%s: got blocks of %d bytes, want %d", name, got, blockSize)
+		}
 		release()
 	}
 }
