@@ -24,6 +24,9 @@ type options struct {
 	keep     bool
 }
 
+// rate of the traffic in transactions a second: two cores carry three targets and the faults too.
+const rate = 150
+
 func main() {
 	var o options
 	flag.IntVar(&o.seconds, "seconds", 50, "length of the traffic with faults")
@@ -121,7 +124,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("no fault applies to topology %s", w.Topology)
 	}
-	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: 200, seed: o.seed}
+	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: rate, seed: o.seed}
 	if _, err := w.recovered(ctx); err != nil {
 		return err
 	}
@@ -139,7 +142,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 		return err
 	}
 	w.Logf("traffic stopped; waiting until every target equals the source")
-	err = w.verify(ctx, &report.checked)
+	err = w.verify(ctx, report)
 	stop()
 	return errors.Join(append(w.unseen, err)...)
 }

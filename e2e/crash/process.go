@@ -36,6 +36,8 @@ type Process struct {
 	args, env   []string
 	restarts    bool // the supervisor works
 
+	owner sync.Mutex // of the fault that decides about its lives
+
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	done  chan struct{} // of the life under way

@@ -34,6 +34,9 @@ func (r *Report) injected(names []string, recovery time.Duration) {
 	defer r.mu.Unlock()
 	for _, n := range names {
 		r.ledger.Faults[n]++
+		if point, ok := strings.CutPrefix(n, pointPrefix); ok {
+			r.ledger.Failpoints[point]++
+		}
 		r.slowest[n] = max(r.slowest[n], recovery)
 	}
 }

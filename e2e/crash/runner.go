@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func (w *World) faultless() error {
 }
 
 // recovered writes a row into the source and waits until every target has it.
-func (w *World) recovered(ctx context.Context) (time.Duration, error) {
+func (w *World) recovered(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
 	c, cancel := context.WithTimeout(ctx, limitRecover)
 	defer cancel()
@@ -84,16 +85,19 @@ func (w *World) recovered(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, t := range w.Targets {
-		for {
+	waiting := slices.Clone(w.Targets)
+	for {
+		var trouble error
+		waiting = slices.DeleteFunc(waiting, func(t *Target) bool {
 			found, err := t.has(c, id)
-			if found {
-				break
-			}
-			if p := pause(c, 30*time.Millisecond); p != nil {
-				return 0, fmt.Errorf("a change of the source does not reach %s within %v (%v)", t.Function, limitRecover, err)
-			}
+			trouble = errors.Join(trouble, err)
+			return found
+		})
+		if len(waiting) == 0 {
+			return time.Since(began), nil
+		}
+		if pause(c, 30*time.Millisecond) != nil {
+			return 0, fmt.Errorf("a change of the source does not reach %s within %v (%v)", waiting[0].Function, limitRecover, trouble)
 		}
 	}
-	return time.Since(began), nil
 }

@@ -13,8 +13,8 @@ import (
 
 // How often all rows of a target, and the source's slot, are looked at: two cores carry the servers too.
 const (
-	lookAtTarget = 2 * time.Second
-	lookAtSource = 500 * time.Millisecond
+	lookAtTarget = 3 * time.Second
+	lookAtSource = time.Second
 )
 
 // sample looks at targets and source until stop, past all proxies.

@@ -81,7 +81,17 @@ func (w *World) build(ctx context.Context, kinds []string) error {
 	if err := os.WriteFile(file, []byte(yaml), 0o644); err != nil {
 		return err
 	}
-	return w.layOut(ctx, file)
+	if err := w.layOut(ctx, file); err != nil {
+		return err
+	}
+	// From now on the log is kept for the agent: all that is committed must be in the stream.
+	c2, cancel := context.WithTimeout(ctx, limitRecover)
+	defer cancel()
+	if _, err := w.AwaitLog(c2, w.Agents, "capture started"); err != nil {
+		return err
+	}
+	w.born = time.Now()
+	return nil
 }
 
 // startServers starts what is independent side by side: Elasticsearch takes its time.
@@ -111,15 +121,18 @@ func (w *World) startServers(kinds []string) error {
 		})
 	}
 	if nodes := map[Topology]int{TopologySplit: 1, TopologyCluster: 3}[w.Topology]; nodes > 0 {
-		g.Go(func() error { return guard(func() error { w.NATS = servers.NATS(w, nodes); return nil }) })
+		g.Go(func() error {
+			return guard(func() error { w.NATS = servers.NATS(w, nodes, natsSettings()...); return nil })
+		})
 	}
 	return g.Wait()
 }
 
 // Servers that are killed must keep what they said was committed, and a crash of the process alone takes nothing from the
-// kernel: so commits are written at once, and not synced.
+// kernel: so commits are written at once, and not synced. The source gives up on a reader that is silent for 6 s, so that a
+// standby takes over from a frozen one within a run.
 var (
-	sourceSettings = []string{"synchronous_commit=on"}
+	sourceSettings = []string{"synchronous_commit=on", "wal_sender_timeout=6s"}
 	targetSettings = []string{"synchronous_commit=on"}
 )
 
@@ -198,8 +211,11 @@ func (w *World) Proxy(link string) *proxy.Proxy {
 
 // layOut starts Runnel's processes.
 func (w *World) layOut(ctx context.Context, file string) error {
-	data := filepath.Join(w.Dir, "data")
+	data := w.data()
 	if w.Topology == TopologyRun {
+		if err := w.mountData(); err != nil {
+			return err
+		}
 		p := w.process("run", "run", "run", file, "--data", data, "--http", "none")
 		w.Run, w.Agents, w.Workers = []*Process{p}, []*Process{p}, []*Process{p}
 		return p.Start(Life{})

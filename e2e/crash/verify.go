@@ -12,7 +12,11 @@ import (
 )
 
 // verify holds targets and stream against the source, which nobody changes any more.
-func (w *World) verify(ctx context.Context, report *check.Report) error {
+func (w *World) verify(ctx context.Context, r *Report) error {
+	report := &r.checked
+	if err := w.query(ctx, "select count(*) from journal", &r.ledger.Events); err != nil {
+		return err
+	}
 	tables := map[string]*equal.Table{}
 	for _, s := range shop.Tables {
 		t, err := equal.Source(ctx, w.Source.PostgresURL(), s.Name, s.Key)
@@ -96,7 +100,7 @@ func (w *World) history(ctx context.Context, tables map[string]*equal.Table, rep
 		targets[t.Function] = t.Function
 	}
 	return report.Stream(check.Stream{
-		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: check.ReadJournal(ctx, w.Source.PostgresURL()),
+		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: check.Committed(ctx, w.Source.PostgresURL()),
 		Tables: tables, Reread: []string{"notes"}, Targets: targets,
 	}, h)
 }

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,9 +33,9 @@ const (
 
 // Limits. They bound how long something broken is waited for, on a machine that is busy.
 const (
-	limitInject  = 3 * time.Minute  // of one fault, with its healing
-	limitRecover = 90 * time.Second // until a change flows into every target again
-	limitCatchUp = 3 * time.Minute  // until every target equals the source at the end
+	limitInject  = 6 * time.Minute // of one fault, with its healing
+	limitRecover = 4 * time.Minute // until a change flows into every target again
+	limitCatchUp = 4 * time.Minute // until every target equals the source at the end
 )
 
 // World is everything that a run consists of. Faults act on it; while one runs, fields that others may use at the same time are
@@ -54,9 +55,12 @@ type World struct {
 	Traffic  *Traffic
 	Recorder *check.Recorder // of what samplers see in targets and source, and of declared exceptions
 
+	born     time.Time // when the stream existed
+	others   atomic.Int32
 	binary   string
 	env      []string // of all processes
 	links    map[string][]*proxy.Proxy
+	dataDisk *servers.Disk // under the data folder of `runnel run`; nil where it cannot be filled
 	marks    map[*Process]int64
 	mu       sync.Mutex
 	cleanups []func()

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/failpoint"
+)
+
+// trigger says how a process is brought to a failpoint, and how often it comes by: the fault chooses one of the first hits.
+type trigger struct {
+	hits int
+	way  way
+}
+
+// way is what must be done so that a failpoint is reached.
+type way int
+
+const (
+	working    way = iota // nothing: it lies on the way of every change
+	loading               // all tables are loaded again
+	resting               // nothing is written for a while
+	ending                // the process is told to stop
+	truncating            // a table is emptied
+	aged                  // the stream is old enough that the slot moves
+)
+
+var triggers = map[failpoint.Name]trigger{
+	failpoint.StartReached: {1, working}, failpoint.StartAcquired: {1, working}, failpoint.StartResumed: {1, working},
+	failpoint.FenceBefore: {1, working}, failpoint.FenceAfter: {1, working}, failpoint.StartRecorded: {1, working},
+	failpoint.StartChecked: {1, working}, failpoint.StartPrepared: {1, working},
+
+	failpoint.LogReceived: {200, working}, failpoint.LogEncoded: {300, working}, failpoint.ChainPublished: {300, working},
+	failpoint.ChainStored: {100, working}, failpoint.GroupPiece: {6, truncating},
+	failpoint.RecordBefore: {2, working}, failpoint.RecordAfter: {2, working},
+	failpoint.SlotBefore: {2, aged}, failpoint.SlotAfter: {2, aged}, failpoint.MarkPublished: {1, resting},
+
+	failpoint.LoadBegun: {3, loading}, failpoint.ChunkRead: {15, loading}, failpoint.ChunkMarked: {15, loading},
+	failpoint.ChunkPublished: {15, loading}, failpoint.ChunkCounted: {2, loading}, failpoint.LoadSwept: {2, loading},
+	failpoint.LoadEnded: {2, loading},
+
+	failpoint.ClaimBefore: {8, working}, failpoint.ClaimAfter: {8, working}, failpoint.ConsumerOpened: {8, working},
+	failpoint.Fetched: {100, working}, failpoint.WriteBefore: {100, working}, failpoint.WriteAfter: {100, working},
+	failpoint.WriteDurable: {100, working}, failpoint.ConsumerAcked: {100, working},
+	failpoint.FloorBefore: {10, working}, failpoint.FloorAfter: {10, working},
+	failpoint.BarrierBefore: {6, truncating}, failpoint.BarrierAfter: {6, truncating},
+	failpoint.SweepBefore: {6, truncating}, failpoint.SweepAfter: {6, truncating},
+	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
+}
+
+// reachedWithin bounds how long a failpoint is waited for: it lies on the way of work that goes on all the time.
+const reachedWithin = 3 * time.Minute
+
+// settled is the age of a stream from which on the agent moves the slot.
+const settled = 62 * time.Second
+
+// pointFaults kill a process at each failpoint.
+func pointFaults() []Fault {
+	var all []Fault
+	for _, name := range slices.Sorted(maps.Keys(failpoint.Points)) {
+		p := failpoint.Points[name]
+		all = append(all, Fault{
+			Name: pointPrefix + string(name), What: fmt.Sprintf("SIGKILL of the %s where %s", p.Role, p.What),
+			Needs:  func(w *World) bool { return w.reaches(name) },
+			Inject: func(ctx context.Context, w *World, r *rand.Rand) error { return w.killAt(ctx, name, r) },
+		})
+	}
+	return all
+}
+
+// pointPrefix of the names of faults that kill at a failpoint.
+const pointPrefix = "kill@"
+
+// reaches says whether a target of the world has what the failpoint is in.
+func (w *World) reaches(name failpoint.Name) bool {
+	switch name {
+	case failpoint.BarrierBefore, failpoint.BarrierAfter:
+		return w.Target("warehouse") != nil
+	case failpoint.SweepBefore, failpoint.SweepAfter:
+		return w.Target("search") != nil || w.Target("analytics") != nil
+	}
+	return true
+}
+
+// killAt begins a life that ends at the failpoint. Others of its role are kept away until then: they would do the work.
+func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) error {
+	t, role := triggers[name], w.Agents
+	if failpoint.Points[name].Role == failpoint.Worker {
+		role = w.Workers
+	}
+	if t.hits == 0 {
+		return fmt.Errorf("nothing says how failpoint %s is reached", name)
+	}
+	defer own(role)()
+	if t.way == aged {
+		if err := pause(ctx, time.Until(w.born.Add(settled))); err != nil {
+			return err
+		}
+	}
+	if t.way == resting {
+		if err := w.Traffic.Pause(ctx); err != nil {
+			return err
+		}
+		defer w.Traffic.Resume()
+	}
+	release := w.Hold(role[1:]...)
+	defer release()
+	life := Life{Failpoints: failpoint.Trigger{Name: name, Action: failpoint.Kill, Hit: 1 + r.IntN(t.hits)}.String()}
+	if t.way == loading {
+		life.Args = []string{"--resnapshot"}
+	}
+	p := role[0]
+	from := p.logSize()
+	if err := p.Replace(life); err != nil {
+		return err
+	}
+	if t.way == ending {
+		if err := w.works(ctx, p); err != nil {
+			return err
+		}
+		if err := p.signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+	}
+	return w.diesAt(ctx, p, name, t, from)
+}
+
+// works waits until a change has come through the processes as they are now.
+func (w *World) works(ctx context.Context, p *Process) error {
+	if _, err := w.recovered(ctx); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// diesAt waits for the end at the failpoint.
+func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, from int64) error {
+	ctx, cancel := context.WithTimeout(ctx, reachedWithin)
+	defer cancel()
+	for began := time.Now(); !p.logged(from, "failpoint "+string(name)+": kill"); {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("%s did not come to the failpoint; see %s", p.Name, p.log)
+		}
+		if t.way == truncating && time.Since(began) > 2*time.Second {
+			w.Traffic.Truncate(ctx)
+			began = time.Now()
+		}
+	}
+	return nil
+}
