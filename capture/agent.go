@@ -41,9 +41,9 @@ type Agent struct {
 	open                         func(w event.Writer, after uint64, o stream.ChainOptions) Chain
 	captures, snapshots, schemas Bucket
 
-	started  bool   // it has run before: what fails now may pass
-	renew    bool   // the next start makes a new slot
-	messages uint64 // of one epoch
+	started  bool                        // it has run before: what fails now may pass
+	renew    func(context.Context) error // set: the next start makes a new slot, if this still allows it
+	messages uint64                      // of one epoch
 }
 
 // New checks the configuration and builds an agent. Nothing is opened before Run.
@@ -181,9 +181,9 @@ func (a *Agent) waiting(holder string) {
 // acquire takes the slot, or makes a new one: where start asked for it, and under Resnapshot in place of an unusable one.
 func (a *Agent) acquire(ctx context.Context) (Log, error) {
 	renewer, can := a.src.(Renewer)
-	if a.renew && can {
-		a.renew = false
-		log, err := renewer.Renew(ctx, a.waiting)
+	if still := a.renew; still != nil && can {
+		a.renew = nil
+		log, err := renewer.Renew(ctx, a.waiting, still)
 		if err != nil {
 			return nil, fmt.Errorf("make a new slot for %s: %w", a.cfg.Source, err)
 		}
@@ -192,7 +192,7 @@ func (a *Agent) acquire(ctx context.Context) (Log, error) {
 	log, err := a.src.Acquire(ctx, a.waiting)
 	var gap *GapError
 	if can && a.cfg.Resnapshot && errors.As(err, &gap) {
-		log, err = renewer.Renew(ctx, a.waiting)
+		log, err = renewer.Renew(ctx, a.waiting, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take the log of %s: %w", a.cfg.Source, err)

@@ -56,6 +56,7 @@ type database struct {
 	chunks    int           // read so far
 	slow      time.Duration // a chunk that was read is on its way for up to this
 	onConfirm func(event.Position)
+	onRenew   func()
 }
 
 type txn struct {
@@ -275,18 +276,24 @@ func (d *database) Rows(t event.Table) []string {
 }
 
 func (d *database) Acquire(ctx context.Context, waiting func(string)) (capture.Log, error) {
-	return d.take(ctx, waiting, false)
+	return d.take(ctx, waiting, nil)
 }
 
-func (d *database) Renew(ctx context.Context, waiting func(string)) (capture.Log, error) {
-	return d.take(ctx, waiting, true)
+func (d *database) Renew(ctx context.Context, waiting func(string), still func(context.Context) error) (capture.Log, error) {
+	if d.onRenew != nil {
+		d.onRenew()
+	}
+	if still == nil {
+		still = func(context.Context) error { return nil }
+	}
+	return d.take(ctx, waiting, still)
 }
 
-func (d *database) take(ctx context.Context, waiting func(string), renew bool) (capture.Log, error) {
+func (d *database) take(ctx context.Context, waiting func(string), renew func(context.Context) error) (capture.Log, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	told := false
-	for d.owner != nil || (renew || !d.slot) && d.hidden() {
+	for d.owner != nil || (renew != nil || !d.slot) && d.hidden() {
 		if !told && d.owner != nil {
 			told = true
 			waiting("another")
@@ -296,7 +303,12 @@ func (d *database) take(ctx context.Context, waiting func(string), renew bool) (
 		}
 	}
 	l := &fakeLog{d: d, stop: make(chan struct{})}
-	if renew || !d.slot {
+	if renew != nil {
+		if err := renew(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if renew != nil || !d.slot {
 		d.slot, d.confirmed = true, d.lsn
 		d.slots++
 		l.fresh = true

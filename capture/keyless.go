@@ -41,8 +41,21 @@ func (a *Agent) keyless(ctx context.Context, p plan, info Info, tables []TableIn
 		return nil, fmt.Errorf("table %s has no key, and its rows can only be read together with a new slot; drop the slot %s, "+
 			"or give the table a primary key", lacking[0].Schema.Table, info.Slot)
 	}
-	a.renew = true
+	a.renew = func(ctx context.Context) error { return a.still(ctx, p.last) }
 	return nil, errRenew
+}
+
+// still says whether the stream ends where it did: errAgain where another agent has written meanwhile, which may have loaded
+// these tables, and whose log must not be thrown away.
+func (a *Agent) still(ctx context.Context, last uint64) error {
+	end, err := a.stream.End(ctx)
+	if err != nil {
+		return fmt.Errorf("read the end of the stream of %s: %w", a.cfg.Source, err)
+	}
+	if end.Last != last {
+		return fmt.Errorf("stream of %s: %w: it ends at %d, had ended at %d", a.cfg.Source, errAgain, end.Last, last)
+	}
+	return nil
 }
 
 // loadKeyless publishes their rows and waits until these count.

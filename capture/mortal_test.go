@@ -135,8 +135,8 @@ func (s mortalSource) Acquire(ctx context.Context, waiting func(string)) (captur
 	return s.take(func() (capture.Log, error) { return s.d.Acquire(ctx, waiting) })
 }
 
-func (s mortalSource) Renew(ctx context.Context, waiting func(string)) (capture.Log, error) {
-	return s.take(func() (capture.Log, error) { return s.d.Renew(ctx, waiting) })
+func (s mortalSource) Renew(ctx context.Context, waiting func(string), still func(context.Context) error) (capture.Log, error) {
+	return s.take(func() (capture.Log, error) { return s.d.Renew(ctx, waiting, still) })
 }
 
 func (s mortalSource) take(f func() (capture.Log, error)) (capture.Log, error) {

@@ -32,8 +32,11 @@ type Source interface {
 // Renewer is a Source that can throw its slot away: Renew is Acquire with a new slot, made once nobody holds the old one, so
 // that Info.NewSlot is true and Snapshotter.Whole works. The agent calls it only while nothing of the old slot's log is in
 // the stream, or where the operator has ordered everything to be read again.
+//
+// Right before the old slot goes, with others kept out, still is asked whether what the agent knew is still true: another agent may
+// have held the slot meanwhile. Its error is returned, and the slot stays. It may be nil.
 type Renewer interface {
-	Renew(ctx context.Context, waiting func(holder string)) (Log, error)
+	Renew(ctx context.Context, waiting func(holder string), still func(context.Context) error) (Log, error)
 }
 
 // Log is the change log of a source, held by this process. Only Next is called by one goroutine at a time with Start; Confirm,

@@ -63,6 +63,41 @@ func TestZombie(t *testing.T) {
 	w.verify(w.first())
 }
 
+// TestStaleRenewal: an agent that found a new slot necessary leaves the slot alone whose log another agent has read before it
+// came to that.
+func TestStaleRenewal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(3)
+	w.db.tables = append(w.db.tables, notes)
+	w.db.Commit(op{'c', notes, 0})
+	w.db.slot, w.db.confirmed = true, w.db.lsn // without a snapshot of the table without a key
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.db.onRenew = func() {
+		first := false
+		once.Do(func() { first = true })
+		if first {
+			close(begun)
+			<-goOn
+		}
+	}
+	slow := w.start(0, false)
+	<-begun
+	quick := w.start(0, false)
+	w.traffic(0)
+	w.until(quick, "settled", w.settled)
+	w.end(quick)
+	made := w.db.slots
+	close(goOn)
+	w.traffic(0)
+	w.until(slow, "settled by the slow one", w.settled)
+	w.end(slow)
+	if w.db.slots != made {
+		t.Errorf("%d slots were made, want %d", w.db.slots, made)
+	}
+}
+
 // TestConfirm: the slot only gets to positions that the record has named for the horizon.
 func TestConfirm(t *testing.T) {
 	t.Parallel()

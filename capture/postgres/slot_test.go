@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -195,7 +196,21 @@ func TestRenew(t *testing.T) {
 	r.changes()
 	old := r.Info().Confirmed
 	r.close()
-	l, err := s.Renew(t.Context(), nil)
+	refused := errors.New("another agent has written")
+	if _, err := s.Renew(t.Context(), nil, func(context.Context) error { return refused }); !errors.Is(err, refused) {
+		t.Fatalf("renewed: %v", err)
+	}
+	kept, err := s.Acquire(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept.Info().NewSlot {
+		t.Error("the slot went, although it must not")
+	}
+	if err := kept.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Renew(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +293,7 @@ func TestLostSlot(t *testing.T) {
 		d.exec(`CHECKPOINT`)
 		_, err := s.Acquire(t.Context(), nil)
 		wantGap(t, err, "lost")
-		l, err := s.Renew(t.Context(), nil)
+		l, err := s.Renew(t.Context(), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

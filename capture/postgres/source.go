@@ -26,15 +26,19 @@ var (
 // Acquire implements capture.Source. A slot that is there is read from at once, so that no other process can; a new one
 // stays on its exported snapshot until Start.
 func (s *Source) Acquire(ctx context.Context, waiting func(holder string)) (capture.Log, error) {
-	return s.acquire(ctx, waiting, false)
+	return s.acquire(ctx, waiting, nil)
 }
 
 // Renew implements capture.Renewer.
-func (s *Source) Renew(ctx context.Context, waiting func(holder string)) (capture.Log, error) {
-	return s.acquire(ctx, waiting, true)
+func (s *Source) Renew(ctx context.Context, waiting func(holder string), still func(context.Context) error) (capture.Log, error) {
+	if still == nil {
+		still = func(context.Context) error { return nil }
+	}
+	return s.acquire(ctx, waiting, still)
 }
 
-func (s *Source) acquire(ctx context.Context, waiting func(string), renew bool) (_ capture.Log, err error) {
+// acquire takes the slot; a new one where renew allows it.
+func (s *Source) acquire(ctx context.Context, waiting func(string), renew func(context.Context) error) (_ capture.Log, err error) {
 	pool, err := s.openPool(ctx)
 	if err != nil {
 		return nil, err
@@ -60,7 +64,10 @@ func (s *Source) acquire(ctx context.Context, waiting func(string), renew bool) 
 	if err := s.publish(ctx, pool, a.version); err != nil {
 		return nil, err
 	}
-	if renew {
+	if renew != nil {
+		if err := renew(ctx); err != nil {
+			return nil, err
+		}
 		if err := a.drop(ctx); err != nil {
 			return nil, err
 		}
