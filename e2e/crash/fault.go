@@ -27,7 +27,7 @@ type Fault struct {
 
 // faults is everything that can be injected.
 func faults() []Fault {
-	return slices.Concat(killFaults, netFaults, natsFaults, sourceFaults, targetFaults)
+	return slices.Concat(killFaults, netFaults, natsFaults, storeFaults, sourceFaults, targetFaults)
 }
 
 // choose gives the faults that the patterns name (path.Match; none means all) and that this world can have, in a fixed order.

@@ -85,6 +85,7 @@ func NATS(t TB, nodes int, conf ...string) *Cluster {
 			js[in] = value
 		} else if name == "disk" {
 			size = value
+			js["max_file_store"] = "1TB" // not 3/4 of this disk, which the limit of a stream may exceed
 		} else {
 			top[name] = value
 		}
@@ -169,6 +170,9 @@ func (c *Cluster) URL() string {
 
 // URL is where clients connect.
 func (n *Node) URL() string { return "nats://" + n.Addr }
+
+// PID is the number of the node's process.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
 
 // Wait waits until every node is up, and has all of its streams and consumers.
 func (c *Cluster) Wait(t TB) {

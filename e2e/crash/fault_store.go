@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// storeFaults are troubles of what JetStream stores: it is old, gone, too much, or the disk is full.
+var storeFaults = []Fault{
+	{
+		Name:      "store.old",
+		What:      "JetStream's store is replaced by a copy of a moment ago; the slot still has what was lost since: it is published again",
+		Exclusive: true,
+		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
+			began := time.Now()
+			restore, err := w.keepStore()
+			if err != nil {
+				return err
+			}
+			if err := pause(ctx, between(r, 20*time.Millisecond, 700*time.Millisecond)); err != nil { // less than the fsync horizon
+				return err
+			}
+			if err := restore(); err != nil {
+				return err
+			}
+			return w.again(ctx, began, "the stream's tail was lost, and published again")
+		},
+	},
+	{
+		Name:      "store.older",
+		What:      "JetStream's store is replaced by a copy that the slot has left behind: the agent halts at a gap, and --resnapshot heals it",
+		Exclusive: true,
+		Inject: func(ctx context.Context, w *World, _ *rand.Rand) error {
+			began := time.Now()
+			restore, err := w.keepStore()
+			if err != nil {
+				return err
+			}
+			if err := w.passed(ctx); err != nil {
+				return err
+			}
+			if err := restore(); err != nil {
+				return err
+			}
+			if err := w.passGap(ctx); err != nil {
+				return err
+			}
+			if err := w.again(ctx, began, "the stream's tail was lost"); err != nil {
+				return err
+			}
+			w.Gap(began, "JetStream's store was restored to the past, and the slot had passed that")
+			return nil
+		},
+	},
+	{
+		Name:      "store.deleted",
+		What:      "an operator deletes the stream: the agent loads everything again where the slot still stands at its beginning, else it halts at a gap, and --resnapshot heals it",
+		Exclusive: true,
+		Inject: func(ctx context.Context, w *World, _ *rand.Rand) error {
+			began := time.Now()
+			if err := w.insist(ctx, "STREAM.DELETE."+streamName, nil, nil); err != nil {
+				return err
+			}
+			text, err := w.AwaitLog(ctx, w.Agents, "gap: ", "capture started")
+			if err != nil {
+				return err
+			}
+			if text == "gap: " {
+				if err := w.passGap(ctx); err != nil {
+					return err
+				}
+			}
+			if err := w.again(ctx, began, "the stream was deleted"); err != nil {
+				return err
+			}
+			w.emptied("the stream was deleted")
+			w.Gap(began, "the stream was deleted")
+			return nil
+		},
+	},
+	{
+		Name:      "store.retention",
+		What:      "retention removes what a stalled function has not read: it halts and says so, and the command that it prints heals it",
+		Exclusive: true,
+		Inject:    outrun,
+	},
+	{
+		Name:      "store.full",
+		What:      "the disk under JetStream's store is full for a while: everything waits, and nothing is lost",
+		Needs:     func(w *World) bool { return w.disk() != nil },
+		Exclusive: true,
+		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
+			w.disk().Fill(w)
+			_, err := w.AwaitLog(ctx, w.Agents, "JetStream stores nothing, the agent waits")
+			err = errors.Join(err, pause(ctx, between(r, 0, 5*time.Second)))
+			w.disk().Free(w)
+			if w.NATS != nil {
+				// An external server stores nothing more before it is started anew, which is its operator's part.
+				for _, n := range w.NATS.Nodes {
+					n.Kill()
+					n.Restart(w)
+				}
+				w.NATS.Wait(w)
+			}
+			return err
+		},
+	},
+}
+
+// again waits until the flow is back after a loss, of which what is still in the source's log is published again.
+func (w *World) again(ctx context.Context, since time.Time, why string) error {
+	if _, _, err := w.recovered(ctx); err != nil {
+		return err
+	}
+	w.published(since, why)
+	return nil
+}
+
+// outrun lets the stream's limit pass a function whose target is away.
+func outrun(ctx context.Context, w *World, r *rand.Rand) error {
+	began := time.Now()
+	t := w.Targets[r.IntN(len(w.Targets))]
+	p := w.Proxy(t.Link)
+	p.Refuse()
+	p.Cut()
+	defer p.Heal()
+	before, err := w.stream(ctx)
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*time.Second); err != nil { // the others read on; this one has something unread
+		return err
+	}
+	limit := func(bytes int64) error {
+		now, err := w.stream(ctx)
+		if err != nil {
+			return err
+		}
+		now.Config["max_bytes"] = bytes
+		return w.insist(ctx, "STREAM.UPDATE."+streamName, now.Config, nil)
+	}
+	const small = 64 << 10
+	if err := limit(small); err != nil {
+		return err
+	}
+	for {
+		now, err := w.stream(ctx)
+		if err != nil {
+			return err
+		}
+		if now.State.FirstSeq > before.State.LastSeq+1 {
+			break
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("the stream does not outrun %s: %w", t.Function, err)
+		}
+	}
+	p.Heal()
+	if _, err := w.AwaitLog(ctx, w.Workers, "fell out of retention"); err != nil {
+		return err
+	}
+	for _, way := range []string{"start it with --resnapshot", "`runnel resume " + t.Function + "`"} {
+		if _, err := w.AwaitLog(ctx, w.Workers, way); err != nil {
+			return fmt.Errorf("a function that fell out of retention is not told the way out: %w", err)
+		}
+	}
+	if err := limit(-1); err != nil {
+		return err
+	}
+	if err := w.Resnapshot(ctx); err != nil {
+		return err
+	}
+	for _, t := range w.Targets { // the others may have fallen too
+		if err := w.runnel(ctx, "resume", t.Function); err != nil {
+			return err
+		}
+	}
+	if err := w.again(ctx, began, "functions fell out of retention"); err != nil {
+		return err
+	}
+	w.emptied("retention removed it")
+	w.Gap(began, "retention outran functions")
+	return nil
+}
