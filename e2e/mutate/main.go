@@ -1,0 +1,155 @@
+// Command mutate breaks Runnel on purpose, one mutation after another, and shows which checker finds each: what is not found is a
+// hole in the checkers. The tree is never changed.
+//
+//	go run ./e2e/mutate             all
+//	go run ./e2e/mutate -list       their names
+//	go run ./e2e/mutate NAME...     these
+//	go run ./e2e/mutate -record     all, and note the result for docs/guarantees.md
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/runnel-dev/runnel/e2e/mutate/mutation"
+)
+
+// limit of what a catcher may take beside compiling; a run of the crash harness ends by itself.
+const limit = 3 * time.Minute
+
+func main() {
+	list := flag.Bool("list", false, "show the mutations")
+	record := flag.Bool("record", false, "note the results in "+mutation.ResultsFile)
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	names := flag.Args()
+	if len(names) == 0 {
+		names = []string{"all"}
+	}
+	var mutations []*mutation.Mutation
+	for _, name := range names {
+		found, err := mutation.Find(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		mutations = append(mutations, found...)
+	}
+	if *list {
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		for _, m := range mutations {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", m.Name, m.By[0].Name(), m.Breaks)
+		}
+		_ = w.Flush()
+		return
+	}
+	if err := run(ctx, os.Stdout, mutations, *record); err != nil {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer, mutations []*mutation.Mutation, record bool) error {
+	results, err := mutation.ReadResults(".")
+	if err != nil {
+		return err
+	}
+	missed := 0
+	for _, m := range mutations {
+		var caught []mutation.Result
+		for _, by := range m.By {
+			res, err := try(ctx, m, by)
+			if err != nil {
+				return err
+			}
+			word := "caught"
+			if !res.Caught {
+				word = "MISSED"
+				missed++
+			}
+			fmt.Fprintf(out, "%s  %-24s %5.1f s  %s\n        %s\n", word, m.Name, res.Seconds, by.Name(), res.Finding)
+			caught = append(caught, res)
+		}
+		results[m.Name] = caught
+	}
+	fmt.Fprintf(out, "mutate: mutations=%d missed=%d\n", len(mutations), missed)
+	if record {
+		if err := results.Write("."); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		return errors.New("a mutation was not found")
+	}
+	return nil
+}
+
+// try runs a catcher over the broken code.
+func try(ctx context.Context, m *mutation.Mutation, by mutation.Catcher) (mutation.Result, error) {
+	res := mutation.Result{By: by.Name()}
+	dir, err := os.MkdirTemp("", "mutate")
+	if err != nil {
+		return res, err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := mutation.Overlay(".", dir, m)
+	if err != nil {
+		return res, err
+	}
+	// In the environment, so that programs which build Runnel themselves break it too.
+	env := append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay), "CI=true")
+	build := exec.CommandContext(ctx, "go", "build", m.Dir())
+	build.Env = env
+	if text, err := build.CombinedOutput(); err != nil {
+		return res, fmt.Errorf("mutation %s does not compile: %w\n%s", m.Name, err, text)
+	}
+	args := append([]string{"test", "-count=1", "-timeout=" + limit.String(), "-run=^" + strings.ReplaceAll(by.Run, "/", "$/^") + "$", by.Package}, by.Args...)
+	if by.Crash != nil {
+		args = append([]string{"run", "./e2e/crash"}, by.Crash...)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = env
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	began := time.Now()
+	text, err := cmd.CombinedOutput()
+	res.Seconds = time.Since(began).Seconds()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		return res, errors.Join(err, ctx.Err())
+	}
+	if bytes.Contains(text, []byte("[build failed]")) || bytes.Contains(text, []byte("[setup failed]")) || bytes.Contains(text, []byte("no tests to run")) {
+		return res, fmt.Errorf("mutation %s: %s does not run:\n%s", m.Name, by.Name(), text)
+	}
+	res.Caught = err != nil
+	res.Finding = finding(text)
+	return res, nil
+}
+
+// findings are lines that say what is wrong.
+var findings = regexp.MustCompile(`(?m)^\s*(\w+_test\.go:\d+: .*|(?:lost|duplicated|disordered|backwards|differing|undurable|interleaved|delayed): .*|crash: .*|panic: .*)$`)
+
+func finding(text []byte) string {
+	found := findings.FindSubmatch(text)
+	if found == nil {
+		return ""
+	}
+	s := strings.TrimSpace(string(found[1]))
+	if len(s) > 160 {
+		s = strings.ToValidUTF8(s[:157], "") + "..."
+	}
+	return s
+}
