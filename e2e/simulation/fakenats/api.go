@@ -52,10 +52,11 @@ func (s *Server) acknowledged(words []string, reply string, data []byte) bool {
 	var a sequence
 	a.stream, _ = parseUint([]byte(words[4]))
 	a.consumer, _ = parseUint([]byte(words[5]))
+	known := true
 	if len(data) == 0 || strings.HasPrefix(string(data), "+ACK") {
-		o.acknowledge(a)
+		known = o.acknowledge(a)
 	}
-	if reply != "" {
+	if reply != "" && known {
 		s.send(reply, reply, "", nil, nil)
 	}
 	o.work()
@@ -74,11 +75,11 @@ func (s *Server) api(r *request) bool {
 	case "INFO":
 		r.unlessLost(func() { r.answer("account_info", s.account(), nil) })
 	case "STREAM":
-		name := word(2)
-		if word(1) == "MSG" {
-			name = word(3)
+		verb, name := word(1), word(2)
+		if verb == "MSG" {
+			verb, name = verb+"."+name, word(3)
 		}
-		r.unlessLost(func() { r.stream(strings.Join(r.words[1:max(1, len(r.words)-1)], "."), name) })
+		r.unlessLost(func() { r.stream(verb, name) })
 	case "DIRECT":
 		return r.direct()
 	case "CONSUMER":

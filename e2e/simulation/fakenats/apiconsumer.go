@@ -60,8 +60,8 @@ func (r *request) consumer(verb string) {
 	case verb == "INFO":
 		r.answer(kind, o.info(), nil)
 	case verb == "DELETE":
-		o.end("Consumer Deleted")
 		r.answer(kind, success{true}, nil)
+		o.end("Consumer Deleted")
 	default:
 		r.answer(kind, nil, errBadRequest)
 	}
@@ -72,7 +72,7 @@ func (r *request) listConsumers(st *stream, verb string) {
 		page
 		Consumers []any `json:"consumers"`
 	}{page{Total: len(st.consumers), Limit: 1024}, []any{}}
-	for _, o := range st.consumers {
+	for _, o := range slices.SortedFunc(slices.Values(st.consumers), func(a, b *consumer) int { return strings.Compare(a.name, b.name) }) {
 		if verb == "NAMES" {
 			answer.Consumers = append(answer.Consumers, o.name)
 		} else {
@@ -171,9 +171,10 @@ func (o *consumer) info() any {
 		Again      int            `json:"num_redelivered"`
 		Waiting    int            `json:"num_waiting"`
 		Pending    uint64         `json:"num_pending"`
+		Bound      bool           `json:"push_bound,omitempty"`
 		Time       time.Time      `json:"ts"`
 	}{
-		o.st.config.Name, o.name, o.created, config, at{o.deliver - 1, o.next - 1}, at{o.floor.consumer, o.floor.stream},
-		len(o.unacked), 0, len(o.waiting), o.pending, date(now()),
+		o.st.config.Name, o.name, o.created, config, at{o.last.consumer, o.last.stream}, at{o.floor.consumer, o.floor.stream},
+		len(o.unacked), 0, len(o.waiting), o.pending, o.push.subject != "" && o.listened(), date(now()),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +21,7 @@ const subjectsMost = 100_000
 func (r *request) stream(verb, name string) {
 	s := r.s
 	st := s.stream(name)
-	if st == nil && verb != "CREATE" && verb != "NAMES" && verb != "LIST" && verb != "STREAM" {
+	if st == nil && verb != "CREATE" && verb != "NAMES" && verb != "LIST" {
 		r.answer(kinds[verb], nil, errNoStream)
 		return
 	}
@@ -65,8 +66,10 @@ func (r *request) stream(verb, name string) {
 			st.settle()
 			r.answer(kinds[verb], success{true}, nil)
 		}
-	default: // NAMES or LIST, which have no stream in the subject
-		r.list()
+	case "NAMES", "LIST":
+		r.list(verb)
+	default:
+		r.answer("stream_"+strings.ToLower(verb), nil, &failure{501, 10003, "not simulated"})
 	}
 }
 
@@ -84,7 +87,7 @@ func (r *request) parse(verb string, into any) bool {
 	return true
 }
 
-func (r *request) list() {
+func (r *request) list(verb string) {
 	var q struct {
 		Subject string `json:"subject"`
 	}
@@ -95,7 +98,7 @@ func (r *request) list() {
 		page
 		Streams []any `json:"streams"`
 	}{page{Limit: 1024}, []any{}}
-	names := r.words[1] == "NAMES"
+	names := verb == "NAMES"
 	for _, st := range r.s.streams {
 		switch {
 		case q.Subject != "" && !slices.ContainsFunc(st.config.Subjects, func(f string) bool { return overlap(f, q.Subject) }):
@@ -332,7 +335,7 @@ func (r *request) direct() bool {
 	if len(r.words) > 3 {
 		q.LastOn = join(r.words[3:])
 	} else if err := json.Unmarshal(r.body, &q); err != nil || q == (getRequest{}) {
-		s.send(r.reply, r.reply, "", statusHeader(408, "Bad Request"), nil)
+		s.send(r.reply, r.reply, "", statusHeader(408, "Empty Request"), nil)
 		return true
 	}
 	if s.happens("stale direct get", s.faults.DirectStale) {

@@ -37,6 +37,9 @@ func (st *stream) stage(c *conn, p *publication) {
 	case !p.inBatch:
 		st.refuse(c, p, errBatchNoNumber)
 		return
+	case b == nil && p.number > batchMost:
+		st.refuse(c, p, errBatchTooLarge)
+		return
 	case b == nil && p.number != 1:
 		st.refuse(c, p, errBatchIncomplete)
 		return

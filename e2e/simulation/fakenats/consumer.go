@@ -20,6 +20,7 @@ type consumer struct {
 	deliver   uint64   // consumer sequence of the next delivery
 	skip      []uint64 // before all others: the last ones of each subject
 	pending   uint64   // messages that come
+	last      sequence // of the last delivery
 	unacked   []unacked
 	floor     sequence // everything up to it is acknowledged
 	active    int64    // when it was used last
@@ -48,9 +49,8 @@ func newConsumer(st *stream, name string, config consumerConfig, target push) *c
 	if config.FilterSubject != "" {
 		o.filters = []string{config.FilterSubject}
 	}
-	o.threshold = config.InactiveThreshold
-	if o.threshold == 0 && config.Durable == "" {
-		o.threshold = 5 * time.Second
+	if o.threshold = config.InactiveThreshold; o.threshold > 0 && target.subject == "" {
+		o.threshold += 100*time.Millisecond + time.Duration(st.s.rand.IntN(900))*time.Millisecond
 	}
 	o.begin()
 	st.consumers = append(st.consumers, o)
@@ -100,10 +100,14 @@ func (o *consumer) begin() {
 		o.next = st.last + 1
 	}
 	o.next = max(o.next, st.first(), 1)
-	o.floor = sequence{0, o.next - 1}
-	if len(o.skip) > 0 {
-		o.floor.stream = o.skip[0] - 1
+	o.last = sequence{0, o.next - 1}
+	switch {
+	case len(o.skip) > 0:
+		o.last.stream = o.skip[0] - 1
+	case o.config.DeliverPolicy == jetstream.DeliverLastPerSubjectPolicy && st.config.MaxMsgsPerSubject != 1 && st.last > 0:
+		o.last.stream = st.last - 1
 	}
+	o.floor = o.last
 	o.pending = uint64(len(o.skip))
 	for m := o.scan(o.next); m != nil; m = o.scan(m.seq + 1) {
 		o.pending++
@@ -143,21 +147,48 @@ func (o *consumer) peek() (m *message, next uint64, skipped bool) {
 	m = o.scan(o.next)
 	if m == nil {
 		o.next = max(o.next, o.st.last+1)
+		o.pending = 0 // what was stored below the first message was counted too
 		return nil, o.next, false
 	}
 	return m, m.seq + 1, false
 }
 
-// added and removed keep count of what is pending.
+// added counts a message that is stored: as the server does it, also one below the consumer's start.
 func (o *consumer) added(m *message) {
-	if m.seq >= o.next && o.wants(m.subject) {
+	if o.wants(m.subject) {
 		o.pending++
 	}
 }
 
+// removed notes that a message is gone: it is not pending any more, and counts as acknowledged.
 func (o *consumer) removed(m *message) {
-	if o.wants(m.subject) && (m.seq >= o.next || slices.Contains(o.skip, m.seq)) {
-		o.pending--
+	if !o.wants(m.subject) {
+		return
+	}
+	if m.seq >= o.next || slices.Contains(o.skip, m.seq) {
+		if o.pending > 0 {
+			o.pending--
+		}
+		return
+	}
+	i := slices.IndexFunc(o.unacked, func(u unacked) bool { return u.stream == m.seq })
+	if i < 0 {
+		return
+	}
+	if i == 0 {
+		o.floor = o.unacked[0].sequence
+	}
+	o.unacked = slices.Delete(o.unacked, i, i+1)
+}
+
+// purged lets the consumer go on behind what was purged.
+func (o *consumer) purged() {
+	if first := o.st.first(); o.next < first {
+		o.next = first
+	}
+	if len(o.unacked) == 0 && len(o.skip) == 0 && o.next == o.st.first() {
+		o.last = sequence{o.deliver - 1, o.next - 1}
+		o.floor = o.last
 	}
 }
 
@@ -191,7 +222,9 @@ func (o *consumer) work() {
 // sent notes a delivery, and says under which reply subject it goes.
 func (o *consumer) sent(m *message, next uint64, skipped bool) (reply string) {
 	s := o.st.s
-	o.pending--
+	if o.pending > 0 {
+		o.pending--
+	}
 	if skipped {
 		o.skip = o.skip[1:]
 	} else {
@@ -204,8 +237,9 @@ func (o *consumer) sent(m *message, next uint64, skipped bool) (reply string) {
 	b = append(strconv.AppendUint(b, o.deliver, 10), '.')
 	b = append(strconv.AppendInt(b, m.at, 10), '.')
 	b = strconv.AppendUint(b, o.pending, 10)
+	o.last = sequence{o.deliver, m.seq}
 	if o.config.AckPolicy == jetstream.AckNonePolicy {
-		o.floor = sequence{o.deliver, m.seq}
+		o.floor = o.last
 	} else {
 		o.unacked = append(o.unacked, unacked{sequence{o.deliver, m.seq}, now()})
 	}
@@ -220,12 +254,12 @@ func (o *consumer) sent(m *message, next uint64, skipped bool) (reply string) {
 // lost says whether a delivery that is counted as sent never comes.
 func (o *consumer) lost() bool { return o.st.s.happens("delivery lost", o.st.s.faults.DeliveryLost) }
 
-// acknowledge takes the acknowledgement of a delivery.
-func (o *consumer) acknowledge(a sequence) {
+// acknowledge takes the acknowledgement of a delivery; false where it says nothing to this consumer.
+func (o *consumer) acknowledge(a sequence) bool {
 	o.active = now()
 	switch {
 	case o.config.AckPolicy == jetstream.AckNonePolicy, a.stream >= o.next && len(o.skip) == 0:
-		return
+		return false
 	case o.config.AckPolicy == jetstream.AckExplicitPolicy:
 		o.unacked = slices.DeleteFunc(o.unacked, func(u unacked) bool { return u.stream == a.stream })
 		o.floor = sequence{o.deliver - 1, o.next - 1}
@@ -236,6 +270,7 @@ func (o *consumer) acknowledge(a sequence) {
 		o.floor = a
 		o.unacked = slices.DeleteFunc(o.unacked, func(u unacked) bool { return u.stream <= a.stream })
 	}
+	return true
 }
 
 // expire ends a consumer that nobody uses: not while it has requests that wait, nor while acknowledgements are awaited.
@@ -247,7 +282,7 @@ func (o *consumer) expire() {
 	for _, u := range o.unacked {
 		due = max(due, u.at+int64(o.config.AckWait)+int64(o.threshold))
 	}
-	if len(o.waiting) > 0 || o.push.subject != "" && o.st.s.subs.has(o.push.subject) {
+	if len(o.waiting) > 0 || o.push.subject != "" && o.listened() {
 		due = now() + int64(o.threshold)
 	}
 	if due <= now() {

@@ -68,7 +68,7 @@ func (st *stream) receive(c *conn, subject, reply string, header, data []byte) {
 		return
 	case s.happens("publish without responders", f.NoResponders):
 		if reply != "" {
-			s.noResponders(subject, reply)
+			s.noResponders(c, subject, reply)
 		}
 		return
 	}
@@ -147,6 +147,9 @@ func (st *stream) check(p *publication) (refusal *failure, duplicate uint64) {
 	}
 	if len(p.lastID) > 0 {
 		panic("fakenats: Nats-Expected-Last-Msg-Id stops a replicated stream for good; nobody may send it")
+	}
+	if len(p.rollup) > 0 && (!st.config.AllowRollup || st.config.DenyPurge) {
+		return &failure{500, 10111, "rollup not permitted"}, 0
 	}
 	return st.room(p), 0
 }

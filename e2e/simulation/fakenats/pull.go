@@ -143,7 +143,7 @@ func (o *consumer) give(m *message, next uint64, skipped bool) bool {
 
 func (o *consumer) replySize(m *message) int {
 	n := len("$JS.ACK...1....") + len(o.st.config.Name) + len(o.name)
-	for _, v := range [4]uint64{m.seq, o.deliver, uint64(m.at), o.pending - 1} {
+	for _, v := range [4]uint64{m.seq, o.deliver, uint64(m.at), max(o.pending, 1) - 1} {
 		n += digits(v)
 	}
 	return n

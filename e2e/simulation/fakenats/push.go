@@ -26,7 +26,7 @@ const (
 // workPush sends while somebody listens and the window is not full.
 func (o *consumer) workPush() {
 	s := o.st.s
-	for !o.gone && s.subs.has(o.push.subject) && (!o.push.flow || o.push.flying <= o.push.window) {
+	for !o.gone && o.listened() && (!o.push.flow || o.push.flying <= o.push.window) {
 		m, next, skipped := o.peek()
 		if m == nil {
 			return
@@ -44,6 +44,9 @@ func (o *consumer) workPush() {
 		}
 	}
 }
+
+// listened says whether somebody subscribes to just the subject; the server does not see those who do so by a wildcard.
+func (o *consumer) listened() bool { return len(o.st.s.subs.exact[o.push.subject]) > 0 }
 
 // flowed takes the answer to a flow control request.
 func (o *consumer) flowed(subject string) {

@@ -180,12 +180,18 @@ func (s *Server) publish(c *conn, subject, reply string, header, data []byte) {
 	if s.send(subject, subject, reply, header, data) || taken || reply == "" || c.quiet {
 		return
 	}
-	s.noResponders(subject, reply)
+	s.noResponders(c, subject, reply)
 }
 
-// noResponders tells that nobody takes what was asked.
-func (s *Server) noResponders(subject, reply string) {
-	s.send(reply, reply, "", statusHeader(503, "", field{"Nats-Subject", subject}), nil)
+// noResponders tells a client that nobody takes what it asked.
+func (s *Server) noResponders(c *conn, subject, reply string) {
+	told := false
+	s.subs.find(reply, func(sub *subscription) {
+		if sub.c == c && !told {
+			told = true
+			sub.message(reply, "", statusHeader(503, "", field{"Nats-Subject", subject}), nil)
+		}
+	})
 }
 
 // send gives a message to all subscriptions of `to`; false if there is none.

@@ -96,6 +96,9 @@ func (st *stream) lastOn(filter string) *message {
 		}
 		return nil
 	}
+	if filter == ">" {
+		return st.at(st.last) // nothing where just this one was deleted, as the file store has it
+	}
 	for _, m := range slices.Backward(st.msgs) {
 		if m != nil && matches(filter, m.subject) {
 			return m
@@ -247,6 +250,9 @@ func (st *stream) purge(filter string, below, keep uint64) uint64 {
 	seqs = seqs[:max(0, len(seqs)-int(keep))]
 	for _, seq := range seqs {
 		st.remove(seq)
+	}
+	for _, o := range st.consumers {
+		o.purged()
 	}
 	st.settle()
 	return uint64(len(seqs))
