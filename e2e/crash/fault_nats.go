@@ -80,7 +80,7 @@ var natsFaults = []Fault{
 		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
 			n := w.NATS.Nodes[r.IntN(len(w.NATS.Nodes))]
 			n.Kill()
-			if _, _, err := w.recovered(ctx); err != nil {
+			if _, err := w.recovered(ctx); err != nil {
 				return fmt.Errorf("without %s: %w", n.Name, err)
 			}
 			if r.IntN(2) == 0 {

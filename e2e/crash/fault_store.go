@@ -112,10 +112,10 @@ var storeFaults = []Fault{
 
 // again waits until the flow is back after a loss, of which what is still in the source's log is published again.
 func (w *World) again(ctx context.Context, since time.Time, why string) error {
-	if _, _, err := w.recovered(ctx); err != nil {
+	if _, err := w.recovered(ctx); err != nil {
 		return err
 	}
-	w.published(since, why)
+	w.republished(since, why)
 	return nil
 }
 

@@ -126,8 +126,8 @@ func (w *World) passGap(ctx context.Context) error {
 	return w.Resnapshot(ctx)
 }
 
-// published declares that targets may go back for a while, to the newest state in the end: what the stream lost is published again.
-func (w *World) published(from time.Time, why string) {
+// republished declares that targets may go back for a while, to the newest state in the end: what the stream lost is published again.
+func (w *World) republished(from time.Time, why string) {
 	w.Recorder.Allow(check.Allowance{Promise: check.Backwards, From: from, Until: time.Now(), Why: why})
 }
 
