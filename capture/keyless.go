@@ -73,7 +73,7 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 			}
 		}
 		p := &all[i]
-		*p = Progress{Table: t.Schema.Table, Estimate: t.EstimatedRows, Done: true}
+		*p = Progress{Table: t.Schema.Table, Estimate: t.EstimatedRows, Done: true, Published: t.Published}
 		err := snap.Whole(ctx, p.Table, func(c *Chunk) error {
 			if err := w.room.wait(ctx, w.a); err != nil {
 				return err

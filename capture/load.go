@@ -24,7 +24,7 @@ func (w *writer) loads(ctx context.Context) error {
 	g, c := errgroup.WithContext(ctx)
 	l := &loader{
 		w: w, snap: snap, group: g, places: make(chan struct{}, w.a.cfg.Parallel), ended: make(chan *job),
-		running: map[event.Table]*job{}, finished: map[event.Table]bool{},
+		running: map[event.Table]*job{}, finished: map[event.Table]string{},
 	}
 	g.Go(func() error { return l.follow(c) })
 	return g.Wait()
@@ -40,7 +40,7 @@ type loader struct {
 	ended    chan *job
 	tables   []TableInfo // as they were listed last
 	running  map[event.Table]*job
-	finished map[event.Table]bool // this run knows that they are done
+	finished map[event.Table]string // this run knows that they are done: how they were published
 	looked   bool
 }
 
@@ -73,7 +73,7 @@ func (l *loader) wait(ctx context.Context, tick <-chan time.Time) error {
 			if j.left || j.abandoned {
 				return j.leave(ctx) // it may be back already
 			}
-			l.finished[t] = true
+			l.finished[t] = j.table.Published
 			l.settle()
 		}
 	}
@@ -106,16 +106,17 @@ func (l *loader) look(ctx context.Context) error {
 	load := l.w.currentLoad()
 	for _, t := range tables {
 		name := t.Schema.Table
-		if l.finished[name] || l.running[name] != nil {
+		if as, done := l.finished[name]; done && as == t.Published || l.running[name] != nil {
 			continue
 		}
+		delete(l.finished, name)
 		changed = true
 		j, err := l.w.job(ctx, l.snap, load, t)
 		switch {
 		case err != nil:
 			return err
 		case j == nil:
-			l.finished[name] = true
+			l.finished[name] = t.Published
 		default:
 			l.start(ctx, j)
 		}
@@ -147,7 +148,7 @@ func (l *loader) start(ctx context.Context, j *job) {
 // settle notes that the load is done once all captured tables are.
 func (l *loader) settle() {
 	for _, t := range l.tables {
-		if !l.finished[t.Schema.Table] {
+		if _, done := l.finished[t.Schema.Table]; !done {
 			return
 		}
 	}
@@ -173,13 +174,16 @@ func (w *writer) job(ctx context.Context, snap Snapshotter, load registry.Load, 
 	switch {
 	case err != nil:
 		return nil, err
-	case p.Done && !p.Gone:
+	case p.Done && !p.missed(&t):
 		return nil, nil
 	case t.Keyless:
+		p.Published = t.Published
 		return nil, w.skip(ctx, load.ID, p, revision)
-	case p.Gone:
+	case p.missed(&t):
+		w.a.cfg.Log.Warn("a table was not captured for a while: it is loaded again", "source", w.a.cfg.Source, "table", t.Schema.Table.String())
 		p = Progress{Table: p.Table}
 	}
+	p.Published = t.Published
 	if p.Chunks == 0 {
 		p.Sweep = load.Sweep || load.Done || revision > 0 // targets may hold rows from before
 	}

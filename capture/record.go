@@ -103,6 +103,14 @@ type Progress struct {
 	Done     bool          `json:"done"`
 	Skipped  string        `json:"skipped,omitempty"` // why the rows were not loaded
 	Gone     bool          `json:"gone,omitempty"`    // it was not captured for a while: what it missed is loaded again when it returns
+
+	// Published is TableInfo's when the load began. Another one now: the table left the log unseen, and is loaded again.
+	Published string `json:"published,omitempty"`
+}
+
+// missed says whether the table was out of the log since its load began.
+func (p *Progress) missed(t *TableInfo) bool {
+	return p.Gone || p.Published != "" && p.Published != t.Published
 }
 
 // ProgressKey is where the progress of a table's load is kept.

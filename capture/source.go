@@ -154,6 +154,7 @@ type TableInfo struct {
 	Schema        *event.Schema
 	EstimatedRows int64
 	Keyless       bool
+	Published     string // since when its changes are in the log without a break, opaque; another one than before: not all were
 }
 
 // ChunkRequest asks for rows of a table after a key (a JSON array of key values; "" = from the start). Or for Keys alone.

@@ -24,7 +24,11 @@ func (l *Log) Tables(ctx context.Context) ([]capture.TableInfo, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, capture.TableInfo{Schema: rel.schema, EstimatedRows: t.rows, Keyless: len(rel.schema.KeyColumns()) == 0})
+		since, err := l.source.publishedSince(ctx, l.pool, l.version, t.oid)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, capture.TableInfo{Schema: rel.schema, EstimatedRows: t.rows, Keyless: len(rel.schema.KeyColumns()) == 0, Published: since})
 	}
 	return all, nil
 }

@@ -6,22 +6,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/runnel-dev/runnel/capture"
-	"github.com/runnel-dev/runnel/capture/postgres"
-	"github.com/runnel-dev/runnel/e2e/check"
-	"github.com/runnel-dev/runnel/e2e/servers"
-	"github.com/runnel-dev/runnel/runtime/event"
-	"github.com/runnel-dev/runnel/runtime/registry"
-	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 const setup = `
@@ -34,143 +23,26 @@ INSERT INTO audit SELECT i, 'before' FROM generate_series(1, 500) i`
 
 // TestInterrupted: the agent loads three tables, one without a key, beside traffic, and is interrupted at random times.
 func TestInterrupted(t *testing.T) {
-	ctx := t.Context()
-	url := servers.Postgres(t, 17).PostgresURL()
-	db, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close(context.WithoutCancel(ctx))
-	if _, err := db.Exec(ctx, setup); err != nil {
-		t.Fatal(err)
-	}
-	server, err := stream.Start(stream.Embedded{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
-	conn, err := server.Connect(ctx, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	st, err := stream.Create(ctx, conn, "shop", stream.Settings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := registry.Open(ctx, conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := func(ctx context.Context) error {
-		src, err := postgres.New(postgres.Config{Name: "shop", URL: url, Tables: []string{"public.*"}, Heartbeat: 200 * time.Millisecond})
-		if err != nil {
-			return err
-		}
-		a, err := capture.New(capture.Config{
-			Source: "shop", Horizon: conn.Horizon(), Settle: time.Second, ChunkRows: 300, Interval: 50 * time.Millisecond, Idle: 200 * time.Millisecond,
-		}, src, st, r.Captures, r.Snapshots, r.Schemas)
-		if err != nil {
-			return err
-		}
-		return a.Run(ctx)
-	}
-
+	w := newWorld(t, setup)
 	var traffic sync.WaitGroup
-	busy, quiet := context.WithCancel(ctx)
-	traffic.Go(func() { write(busy, t, url) })
+	busy, quiet := context.WithCancel(t.Context())
+	traffic.Go(func() { write(busy, t, w.url) })
 	for i := range 8 {
-		c, cancel := context.WithTimeout(ctx, time.Duration(200+300*i)*time.Millisecond)
-		if err := run(c); err != nil {
+		c, cancel := context.WithTimeout(t.Context(), time.Duration(200+300*i)*time.Millisecond)
+		if err := w.run(c); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 		cancel()
 	}
-	c, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- run(c) }()
-	settled := func(f func(rec registry.Capture) bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); ; {
-			rec, ok, err := r.CaptureOf(ctx, "shop")
-			if err == nil && ok && f(rec) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("the agent does not get on: %+v, %v", rec, err)
-			}
-			select {
-			case err := <-done:
-				t.Fatalf("Run: %v", err)
-			case <-time.After(20 * time.Millisecond):
-			}
-		}
-	}
-	settled(func(rec registry.Capture) bool { return rec.Load.Done })
+	w.start()
+	w.loaded()
 	quiet()
 	traffic.Wait()
-	var end int64
-	if err := db.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn`).Scan(&end); err != nil {
-		t.Fatal(err)
+	w.settled()
+	w.stop()
+	if diff := w.differences("orders", "items", "audit"); diff != "" {
+		t.Error(diff)
 	}
-	settled(func(rec registry.Capture) bool {
-		p, err := event.ParsePosition(rec.Position)
-		return err == nil && p.Commit >= uint64(end)
-	})
-	stop()
-	if err := <-done; err != nil {
-		t.Fatalf("Run: %v", err)
-	}
-
-	all, err := check.Read(ctx, st, "shop")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := check.Order(all); err != nil {
-		t.Error(err)
-	}
-	schemas := map[string]*event.Schema{}
-	entries, err := r.Schemas.All(ctx, "shop.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		s, err := event.ParseSchema(e.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		schemas[s.Table.String()+s.Fingerprint()] = s
-	}
-	state, err := check.Fold(all, func(table event.Table, fingerprint string) (*event.Schema, error) {
-		if s := schemas[table.String()+fingerprint]; s != nil {
-			return s, nil
-		}
-		return nil, fmt.Errorf("no schema %s of %s", fingerprint, table)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range []string{"orders", "items", "audit"} {
-		rows, err := db.Query(ctx, "SELECT row_to_json(t)::text FROM "+table+" t")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, text := range state[event.Table{Schema: "public", Name: table}] {
-			got = append(got, text)
-		}
-		slices.Sort(want)
-		slices.Sort(got)
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-			t.Errorf("%s, -source +stream:\n%.4000s", table, diff)
-		}
-		t.Logf("%s: %d rows", table, len(got))
-	}
-	t.Logf("%d messages", len(all))
 }
 
 // write changes rows until ctx ends.
