@@ -24,7 +24,7 @@ func TestForget(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	log := &onlySnapshots{shown: 5}
-	w := &writer{a: &Agent{}, log: log, published: map[uint64]struct{}{3: {}, 5: {}, 8: {}}}
+	w := &writer{a: &Agent{}, log: log, mu: newGate(), published: map[uint64]struct{}{3: {}, 5: {}, 8: {}}}
 	every, ended := make(chan time.Time), make(chan error)
 	go func() { ended <- w.forget(ctx, every) }()
 	every <- time.Time{}
