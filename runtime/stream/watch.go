@@ -59,6 +59,8 @@ func (w *watch) follow(ctx context.Context) (told bool, err error) {
 	c, err := w.b.conn.js.OrderedConsumer(ctx, w.b.stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{w.b.subject(w.pattern)},
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
+		// By default it tries for ever to make itself anew, whatever becomes of ctx: nobody could stop while NATS is away.
+		MaxResetAttempts: 1,
 	})
 	if err != nil {
 		return false, err
