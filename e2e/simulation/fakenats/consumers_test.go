@@ -2,6 +2,7 @@ package fakenats_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,8 @@ func init() {
 			k.next(0, "CP", "one", fmt.Sprintf(`{"batch":2,"expires":%d}`, seconds(20)))
 			k.say(2, "cp.b", "for one", "H", "v")
 			k.say(1, api+"CONSUMER.NAMES.CP", "")
-			k.say(2, api+"CONSUMER.DELETE.CP.one", "")
+			k.say(2, api+"CONSUMER.DELETE.CP.one", "") // the answer, and the end of the request: in any order
+			slices.Sort(k.lines[len(k.lines)-2:])
 			k.next(1, "CP", "one", `1`)
 			k.ack("CP", "one", 5, 5)
 			k.silence()

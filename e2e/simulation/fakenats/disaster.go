@@ -46,8 +46,7 @@ func (st *stream) reset(c *copied, after []*message) {
 	st.empty()
 	st.base, st.last, st.lastAt = c.base, c.last, c.lastAt
 	for _, m := range c.msgs {
-		switch {
-		case m != nil:
+		if m != nil {
 			st.fill(m.seq)
 			st.put(m)
 		}
@@ -60,6 +59,9 @@ func (st *stream) reset(c *copied, after []*message) {
 		st.fill(st.last + 1)
 	} else {
 		st.base = st.last + 1
+	}
+	for len(st.msgs) > 0 && st.base < st.retired {
+		st.remove(st.base)
 	}
 	st.batches = map[string]*batch{}
 	st.settle()
@@ -101,6 +103,8 @@ func (s *Server) PowerLoss(down time.Duration) {
 		}
 		if kept := s.rand.IntN(len(st.since) + 1); kept < len(st.since) {
 			st.reset(st.safe, slices.Clone(st.since[:kept]))
+		} else {
+			st.settle()
 		}
 	}
 }
@@ -116,6 +120,7 @@ func (s *Server) Restart(down time.Duration) {
 // stop ends everything that lives in memory, and comes up again after a while.
 func (s *Server) stop(down time.Duration) {
 	s.hit("restart")
+	s.boot++
 	for _, c := range slices.Clone(s.conns) {
 		c.hangUp()
 	}
@@ -184,6 +189,7 @@ func (s *Server) Restore(c *Snapshot, down time.Duration, only ...string) {
 		default:
 			st.config = c.streams[i].config
 			st.encode()
+			st.retired = 0
 			st.reset(c.streams[i].content, nil)
 		}
 	}
@@ -290,7 +296,7 @@ func (s *Server) Retire(stream string, messages int) {
 			st.remove(st.base)
 		}
 	}
-	st.settle()
+	st.retired = st.base
 }
 
 // DeleteStream deletes a stream, as an operator does.

@@ -32,9 +32,10 @@ type Options struct {
 	Cluster    string // name; makes the order of checks that of a replicated stream
 	MaxPayload int    // default 1 MiB
 
+	// What is told while it happens. These must not wait, nor call the server.
 	Trace  func(line string)               // a readable history
 	Stored func(stream string, m Message)  // every message that is stored, also those that are lost later
-	Lost   func(stream string, to Message) // a stream lost what followed that message
+	Lost   func(stream string, to Message) // a stream lost what followed that sequence
 }
 
 const (
@@ -65,6 +66,7 @@ type Server struct {
 	subs    index[*subscription]
 	streams []*stream // by name
 	routes  index[*stream]
+	boot    int   // grows with each start
 	down    bool  // a restart is under way
 	mute    bool  // the store failed: nothing is stored any more, and nobody is told
 	full    bool  // what is published is refused: out of storage

@@ -261,7 +261,12 @@ func (st *stream) respond(c *conn, p *publication, answer []byte) {
 	case s.happens("acknowledgement lost", f.AckLost):
 		s.tracef("%s: the answer to %s is lost", st.config.Name, c)
 	case s.happens("acknowledgement late", f.AckLate):
-		s.after(s.late(), func() { s.send(reply, reply, "", nil, answer) })
+		boot := s.boot
+		s.after(s.late(), func() {
+			if s.boot == boot {
+				s.send(reply, reply, "", nil, answer)
+			}
+		})
 	default:
 		s.send(reply, reply, "", nil, answer)
 	}

@@ -54,8 +54,9 @@ type stream struct {
 	rest      []*message // of a batch that was not stored whole; the next start stores it
 	aging     bool       // a timer for the oldest message is set
 
-	safe  *copied    // what a power loss leaves for certain
-	since []*message // stored after that
+	retired uint64     // what Retire took is below it
+	safe    *copied    // what a power loss leaves for certain
+	since   []*message // stored after that
 }
 
 // onSubject are the sequences held of a subject.
