@@ -15,7 +15,10 @@ var storeFaults = []Fault{
 		What:      "JetStream's store is replaced by a copy of a moment ago; the slot still has what was lost since: it is published again",
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
-			began := time.Now()
+			began, err := w.flowing(ctx)
+			if err != nil {
+				return err
+			}
 			restore, err := w.keepStore()
 			if err != nil {
 				return err
@@ -34,7 +37,10 @@ var storeFaults = []Fault{
 		What:      "JetStream's store is replaced by a copy that the slot has left behind: the agent halts at a gap, and --resnapshot heals it",
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, _ *rand.Rand) error {
-			began := time.Now()
+			began, err := w.flowing(ctx)
+			if err != nil {
+				return err
+			}
 			restore, err := w.keepStore()
 			if err != nil {
 				return err
@@ -60,7 +66,10 @@ var storeFaults = []Fault{
 		What:      "an operator deletes the stream: the agent loads everything again where the slot still stands at its beginning, else it halts at a gap, and --resnapshot heals it",
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, _ *rand.Rand) error {
-			began := time.Now()
+			began, err := w.flowing(ctx)
+			if err != nil {
+				return err
+			}
 			if err := w.insist(ctx, "STREAM.DELETE."+streamName, nil, nil); err != nil {
 				return err
 			}
@@ -121,7 +130,10 @@ func (w *World) again(ctx context.Context, since time.Time, why string) error {
 
 // outrun lets the stream's limit pass a function whose target is away.
 func outrun(ctx context.Context, w *World, r *rand.Rand) error {
-	began := time.Now()
+	began, err := w.flowing(ctx)
+	if err != nil {
+		return err
+	}
 	t := w.Targets[r.IntN(len(w.Targets))]
 	p := w.Proxy(t.Link)
 	p.Refuse()

@@ -89,6 +89,14 @@ func (w *World) keepStore() (restore func() error, err error) {
 	}, nil
 }
 
+// flowing gives a time before which all that was committed is in the stream and in every target: what is lost from now on was
+// committed later.
+func (w *World) flowing(ctx context.Context) (time.Time, error) {
+	since := time.Now().Add(-10 * time.Millisecond) // the source's commits have their time from before they are written
+	_, err := w.recovered(ctx)
+	return since, err
+}
+
 // down ends a process with SIGKILL, and keeps the supervisor from starting it again until release.
 func (p *Process) down() {
 	p.mu.Lock()
