@@ -29,12 +29,15 @@ func (w *World) ask(ctx context.Context, subject string, request, answer any) er
 	return servers.Ask(ctx, a.URL, subject, request, answer, nats.UserInfo(a.User, a.Password))
 }
 
+// unavailable is the code of JetStream's error while there is no leader.
+const unavailable = 10008
+
 // insist asks until there is an answer; a refusal is one.
 func (w *World) insist(ctx context.Context, subject string, request, answer any) error {
 	for {
 		err := w.ask(ctx, subject, request, answer)
 		var refused *servers.Refusal
-		if err == nil || errors.As(err, &refused) {
+		if err == nil || errors.As(err, &refused) && refused.Code != unavailable {
 			return err
 		}
 		if e := pause(ctx, 100*time.Millisecond); e != nil {
