@@ -73,6 +73,8 @@ type Target struct {
 	Kind     string // elasticsearch, clickhouse, postgres
 	Link     string // worker-search and so on: the proxy between the workers and it
 	Server   *servers.Server
+
+	owner sync.Mutex // of the fault that decides about the server
 }
 
 // Target finds a function's target; nil where the run has none.

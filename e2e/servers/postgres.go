@@ -62,7 +62,7 @@ func (p postgres) start(t TB, dir string) *Server {
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"}, p.conf...) {
 		args = append(args, "-c", c)
 	}
-	url := postgresURL(fmt.Sprintf("127.0.0.1:%d", port))
+	url := postgresURL(fmt.Sprintf("127.0.0.1:%d", port), "postgres")
 	s := start(t, dir, port, p.cred, syscall.SIGINT, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
@@ -76,12 +76,15 @@ func (p postgres) start(t TB, dir string) *Server {
 	return s
 }
 
-func postgresURL(address string) string {
-	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", address)
+func postgresURL(address, database string) string {
+	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", address, database)
 }
 
 // PostgresURL is the superuser's, for the database postgres.
-func (s *Server) PostgresURL() string { return postgresURL(s.Addr) }
+func (s *Server) PostgresURL() string { return postgresURL(s.Addr, "postgres") }
+
+// DatabaseURL is the superuser's, for another database.
+func (s *Server) DatabaseURL(name string) string { return postgresURL(s.Addr, name) }
 
 // session is one of the superuser's that waits for no standby.
 type session struct {
