@@ -19,8 +19,8 @@ import (
 
 // row is what `after` is while an expression runs: the raw columns, decoded when they are asked for. It is the activation too.
 type row struct {
-	schema      *event.Schema
-	values      []event.Value // by the schema's index; nil: not there
+	schema *event.Schema
+	values []event.Value // by the schema's index; nil: not there
 }
 
 // read takes the columns of a row. Rows come in table order, so that hardly any name is looked up.
