@@ -193,7 +193,7 @@ func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}
 
 // advance lets the next message carry the position over what was read and is not captured.
 func (w *writer) advance() {
-	if w.seen.Compare(w.cur) > 0 {
+	if w.ahead() {
 		w.cur, w.moved = w.seen, time.Now()
 	}
 }

@@ -8,13 +8,15 @@ import (
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
+	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // held is a position that the record names since a time.
 type held struct {
 	sent
-	since time.Time
+	executed string // of a Tracker
+	since    time.Time
 }
 
 // confirm carries the position from the stream to the record and, one fsync horizon later, to the source. It also looks after the
@@ -56,8 +58,8 @@ func (w *writer) round(ctx context.Context, waiting *[]held, confirmed *event.Po
 	if err != nil {
 		return err
 	}
-	if n := len(*waiting); n == 0 || (*waiting)[n-1].position.Compare(s.position) < 0 {
-		*waiting = append(*waiting, held{s, time.Now()})
+	if n := len(*waiting); n == 0 || (*waiting)[n-1].position != s.position {
+		*waiting = append(*waiting, held{s, w.recorded(), time.Now()})
 	}
 	if time.Since(w.a.stream.Created()) < w.a.cfg.Settle {
 		return nil
@@ -70,7 +72,7 @@ func (w *writer) round(ctx context.Context, waiting *[]held, confirmed *event.Po
 		return nil
 	}
 	due := (*waiting)[n-1]
-	if p := due.release(); p.Compare(*confirmed) > 0 {
+	if p := due.release(); p != *confirmed {
 		if err := w.release(c, due, p); err != nil {
 			return err
 		}
@@ -105,10 +107,27 @@ func (w *writer) release(ctx context.Context, h held, p event.Position) error {
 		return fmt.Errorf("confirm %s to the source %s: %w", p, w.a.cfg.Source, err)
 	}
 	failpoint.At(failpoint.SlotAfter)
+	w.settle(registry.Settled{Executed: h.executed, Sequence: h.sequence, Version: h.version})
 	if f := w.a.cfg.Observer.Confirmed; f != nil {
 		f(p)
 	}
 	return nil
+}
+
+// settle notes what the record says from now on of a Tracker's set that no power loss takes away.
+func (w *writer) settle(s registry.Settled) {
+	w.recordMu.Lock()
+	defer w.recordMu.Unlock()
+	if s.Executed != "" {
+		w.settled = s
+	}
+}
+
+// recorded is the set that the record names.
+func (w *writer) recorded() string {
+	w.recordMu.Lock()
+	defer w.recordMu.Unlock()
+	return w.record.Executed
 }
 
 // holds proves by a leader read that the stream still holds a message. An idle writer would not notice a loss otherwise.
@@ -137,6 +156,13 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 	s := w.ledger.stored(w.chain.Stored())
 	c := w.record.Capture
 	c.Position, c.Change, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.change.String(), s.sequence, s.version, s.group.String(), w.load
+	var err error
+	if c.Executed, err = executed(w.log, s.position); err != nil {
+		return s, err
+	}
+	if w.settled.Executed != "" {
+		c.Settled = w.settled
+	}
 	if c == w.record.Capture {
 		return s, nil
 	}
@@ -165,7 +191,7 @@ func (w *writer) idle(ctx context.Context) error {
 		return nil
 	}
 	defer w.mu.Unlock()
-	if w.pending != nil || w.seen.Compare(w.cur) <= 0 || time.Since(w.moved) < w.a.cfg.Idle {
+	if w.pending != nil || !w.ahead() || time.Since(w.moved) < w.a.cfg.Idle {
 		return nil
 	}
 	m := stream.Outgoing{Subject: event.MarkSubject(w.a.cfg.Source), ID: event.MessageID(w.a.cfg.Source, w.seen), Group: at(w.seen)}

@@ -113,7 +113,7 @@ func (w *writer) rest(ctx context.Context, g event.Group, stored []*event.Messag
 // complete takes a change of the group's run, and publishes what is missing when the run's end is there.
 func (w *writer) complete(ctx context.Context, t *table, c *event.Change) error {
 	p := w.pending
-	if c.Position.Compare(p.group.To) > 0 {
+	if c.Position.After(p.group.To) {
 		return p.missed()
 	}
 	if c.Op == event.Truncate {
@@ -125,7 +125,7 @@ func (w *writer) complete(ctx context.Context, t *table, c *event.Change) error 
 	} else {
 		w.collect(p, t.subjects[event.Partition(w.key, len(t.subjects))], c)
 	}
-	if c.Position.Compare(p.group.To) < 0 {
+	if c.Position.Compare(p.group.To) != 0 {
 		return nil
 	}
 	w.pending = nil

@@ -50,6 +50,7 @@ type writer struct {
 	recordMu gate
 	record   record
 	load     registry.Load
+	settled  registry.Settled // of a Tracker
 }
 
 // table is what is needed for each event of one version of a table.
@@ -157,13 +158,21 @@ func (w *writer) item(ctx context.Context, it *Item) error {
 
 // reach notes that everything up to p was read. A group of an earlier writer must have been met by then.
 func (w *writer) reach(p event.Position) error {
-	if w.pending != nil && p.Compare(w.pending.group.To) > 0 {
+	if w.pending != nil && p.After(w.pending.group.To) {
 		return w.pending.missed()
 	}
-	if p.Compare(w.seen) > 0 {
+	if p.Origin != "" || p.Compare(w.seen) > 0 { // a log of several origins never gives what it gave
 		w.seen = p
 	}
 	return nil
+}
+
+// ahead says whether more was read than the next message's position says.
+func (w *writer) ahead() bool {
+	if w.seen.Origin != "" {
+		return w.seen != w.cur
+	}
+	return w.seen.Compare(w.cur) > 0
 }
 
 func (w *writer) change(ctx context.Context, c *event.Change) error {
@@ -243,15 +252,13 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 	}
 	failpoint.At(failpoint.ChainPublished)
 	if m.Group.Complete() {
-		if m.Group.To.Compare(w.cur) > 0 {
+		if m.Group.To.Compare(w.cur) != 0 {
 			w.moved = time.Now()
 		}
+		w.cur = m.Group.To
 		if m.Group.From.Compare(m.Group.To) != 0 {
 			w.last = m.Group.To
-		}
-		w.cur = m.Group.To
-		if w.seen.Compare(w.cur) < 0 {
-			w.seen = w.cur
+			w.seen = m.Group.To
 		}
 	}
 	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur, change: w.last}, w.chain.Stored())

@@ -42,7 +42,10 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rec.found && rec.Identity != info.Identity && !a.cfg.Resnapshot {
+	if rec.ordered() {
+		a.cfg.Resnapshot = true
+	}
+	if _, tracks := log.(Tracker); rec.found && rec.Identity != info.Identity && !tracks && !a.cfg.Resnapshot {
 		return nil, &GapError{
 			Reason: fmt.Sprintf("the source is another server: %s, the stream holds changes of %s", info.Identity, rec.Identity),
 			Fix:    "point the source back, or run once with --resnapshot to go on from this server and load everything again",
@@ -84,7 +87,12 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if p.newLoad {
 		p.load = registry.Load{ID: strconv.FormatUint(uint64(epoch), 10), Sequence: id.Base, Sweep: p.load.Sweep}
 	}
+	set, err := executed(log, reached(p.group))
+	if err != nil {
+		return nil, err
+	}
 	rec, err = a.writeRecord(ctx, rec, registry.Capture{
+		Executed: set, Settled: rec.Settled,
 		Position: reached(p.group).String(), First: p.first.String(), Change: p.change.String(), Identity: info.Identity, Slot: info.Slot,
 		Epoch: epoch, Base: id.Base, Sequence: id.Base, Version: id.Version(id.Base, 0), Group: p.group.String(), Load: p.load,
 	})
@@ -151,12 +159,15 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 	if rec.found {
 		identity = rec.Identity
 	}
-	return p, a.gap(ctx, log, info, identity, &p)
+	return p, a.gap(ctx, log, info, identity, &p, rec, end)
 }
 
 // newest is the newest change that the stream is known to hold. Where the stream ends with marks or rows of a load only the
 // record knows it, which is behind by what was published since it was written.
 func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position, error) {
+	if reached(p.group).Origin != "" { // the set of transactions says as much
+		return event.Position{}, nil
+	}
 	if p.untouched || a.cfg.Resnapshot { // past a gap there may be another log, and all is read again
 		return event.Position{}, nil
 	}
@@ -191,8 +202,14 @@ func (a *Agent) lastEvent(ctx context.Context) (*event.Message, error) {
 }
 
 // gap looks at a new slot, and under Resnapshot at what the source says: there the log goes on where the slot stands.
-func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p *plan) error {
+func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p *plan, rec record, end stream.End) error {
 	var gap *GapError
+	tracker, tracks := log.(Tracker)
+	if tracks {
+		if err := a.track(ctx, tracker, info, rec, end, p); err != nil && !errors.As(err, &gap) {
+			return err
+		}
+	}
 	if info.NewSlot && !p.untouched {
 		gap = &GapError{Reason: "the slot is gone, and with it the changes after " + reached(p.group).String(),
 			Fix: "run once with --resnapshot to go on with a new slot and load everything again"}
@@ -207,7 +224,13 @@ func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p 
 		return gap
 	case gap != nil:
 		a.cfg.Log.Warn("going on past a gap", "source", a.cfg.Source, "reason", gap.Reason, "position", info.Confirmed.String())
-		fallthrough
+		if tracks {
+			if err := tracker.Resume("", nil); err != nil {
+				return err
+			}
+		}
+		p.group, p.first, p.newLoad, p.load.Sweep = at(info.Confirmed), info.Confirmed, true, true
+		p.untouched = true
 	case info.NewSlot:
 		p.group, p.first, p.newLoad, p.load.Sweep = at(info.Confirmed), info.Confirmed, true, true
 		p.untouched = true

@@ -12,8 +12,9 @@ import (
 // and partition of a TRUNCATE). Change 0 means: all transactions whose commit record lies below Commit are complete, none
 // other has begun; such positions come from commits (Commit is then the end of the commit record) and from keepalives.
 //
-// MySQL and MariaDB: Origin is the server UUID or `domain-server`, Commit the GTID's number, Change the index among all row
-// images of the transaction.
+// MySQL and MariaDB: Origin is the server UUID or `domain-server`, Commit the GTID's number, Change counts all rows that the
+// transaction changes from 1, captured or not. Change 0 means: the transaction is complete. Transactions of several origins have
+// no order but that of the log.
 type Position struct {
 	Timeline uint32 // PostgreSQL's timeline on which it was read; no part of the identity and not compared
 	Origin   string // letters, digits, - and _
@@ -26,8 +27,24 @@ type Position struct {
 // IsZero says whether it is the place before everything.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// Compare orders positions of one origin.
+// After says whether a log that has come to p has passed q. Of several origins the order is the log's own; there only a position
+// in the same transaction says so.
+func (p Position) After(q Position) bool {
+	if p.Origin == "" {
+		return p.Compare(q) > 0
+	}
+	return p.Origin == q.Origin && p.Commit == q.Commit && p.Compare(q) > 0
+}
+
+// Compare orders positions of one origin. An index of 0 is the end of its transaction.
 func (p Position) Compare(q Position) int {
-	return cmp.Or(strings.Compare(p.Origin, q.Origin), cmp.Compare(p.Commit, q.Commit), cmp.Compare(p.Change, q.Change),
+	return cmp.Or(strings.Compare(p.Origin, q.Origin), cmp.Compare(p.Commit, q.Commit), cmp.Compare(p.change(), q.change()),
 		cmp.Compare(p.N, q.N), cmp.Compare(p.Part, q.Part))
+}
+
+func (p Position) change() uint64 {
+	if p.Origin != "" {
+		return p.Change - 1 // the end lies above all changes
+	}
+	return p.Change
 }

@@ -53,8 +53,17 @@ type Capture struct {
 	Base     uint64        `json:"base"`
 	Sequence uint64        `json:"sequence"`
 	Version  event.Version `json:"version"`
-	Group    string        `json:"group"` // of the last message
-	Load     Load          `json:"load"`  // the first load, or the newest one for all
+	Group    string        `json:"group"`              // of the last message
+	Load     Load          `json:"load"`               // the first load, or the newest one for all
+	Executed string        `json:"executed,omitempty"` // MySQL and MariaDB: the set of transactions that is complete at the position
+	Settled  Settled       `json:"settled,omitzero"`   // MySQL and MariaDB: an earlier set, whose message the stream has held for the fsync horizon
+}
+
+// Settled is a set of transactions with the message up to which they are in the stream.
+type Settled struct {
+	Executed string        `json:"executed"`
+	Sequence uint64        `json:"sequence"`
+	Version  event.Version `json:"version"`
 }
 
 // Load is a reading of all tables.

@@ -1,0 +1,118 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// Tracker is a Log whose positions do not say alone where to go on: transactions of several origins stand in it in an order of its own, so that
+// takes the set of those that were read. The agent keeps the set in its record, and adds what the stream holds beyond.
+//
+// Such a log may go on at another server that has the same transactions: that the set is there is what Check looks at, and
+// not the identity.
+type Tracker interface {
+	// Resume says what was read, before Executed, Check and Start: a set that Executed gave, and the positions that were reached since, in order. An
+	// empty set stands for what the server had at Acquire, where Info.Confirmed is.
+	Resume(set string, since []event.Position) error
+
+	// Executed is the set of the transactions that are complete at a position: the last one of Resume, or one that Next gave. What
+	// was asked for is never before what was asked for earlier.
+	Executed(p event.Position) (string, error)
+}
+
+// track tells a Tracker what was read: a set of the record that the stream still holds, and the messages that follow.
+func (a *Agent) track(ctx context.Context, t Tracker, info Info, rec record, end stream.End, p *plan) error {
+	if !rec.found {
+		_, err := a.lastEvent(ctx)
+		switch {
+		case errors.Is(err, stream.ErrNoMessage): // at most the fence of an agent that died before its record
+			p.group, p.first, p.untouched = at(info.Confirmed), info.Confirmed, true
+			return t.Resume("", nil)
+		case err != nil:
+			return fmt.Errorf("read the last event of %s: %w", a.cfg.Source, err)
+		}
+	}
+	if !rec.found || rec.Executed == "" {
+		return &GapError{Reason: "the record of the source is lost, and with it the set of the transactions that were read",
+			Fix: "run once with --resnapshot to go on from now and load everything again"}
+	}
+	for _, s := range []registry.Settled{{Executed: rec.Executed, Sequence: rec.Sequence, Version: rec.Version}, rec.Settled} {
+		if s.Executed == "" {
+			continue
+		}
+		held, err := a.stands(ctx, s, end)
+		if err != nil {
+			return err
+		}
+		if !held {
+			continue
+		}
+		since, err := a.since(ctx, s.Sequence, end.Last)
+		if err != nil {
+			return err
+		}
+		return t.Resume(s.Executed, since)
+	}
+	return &GapError{Reason: fmt.Sprintf("the stream ends at %d and no longer holds what the record of the source was written for", end.Last),
+		Fix: "run once with --resnapshot to go on from now and load everything again"}
+}
+
+// stands says whether the stream still holds the message that a set belongs to, so that what follows it is all that came since. A
+// sequence alone does not show that: a stream that lost its tail gives them out again.
+func (a *Agent) stands(ctx context.Context, s registry.Settled, end stream.End) (bool, error) {
+	if end.Last < s.Sequence {
+		return false, nil
+	}
+	if end.Last == s.Sequence && end.Message == nil { // retention took it, and nothing followed
+		return true, nil
+	}
+	m, err := a.stream.Next(ctx, ">", s.Sequence)
+	switch {
+	case errors.Is(err, stream.ErrNoMessage):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read message %d of the stream of %s: %w", s.Sequence, a.cfg.Source, err)
+	}
+	return m.Sequence == s.Sequence && (m.Last() == s.Version || m.Marker() && m.Writer.Version(m.Sequence, 0) == s.Version), nil
+}
+
+// since lists the positions of the messages after a sequence.
+func (a *Agent) since(ctx context.Context, after, last uint64) ([]event.Position, error) {
+	var out []event.Position
+	for after < last {
+		m, err := a.stream.Next(ctx, ">", after+1)
+		if errors.Is(err, stream.ErrNoMessage) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read message %d of the stream of %s: %w", after+1, a.cfg.Source, err)
+		}
+		if m.Sequence > after+1 {
+			return nil, &GapError{Reason: fmt.Sprintf("retention took the messages from %d to %d, which the record of the source does not cover", after+1, m.Sequence-1),
+				Fix: "run once with --resnapshot to go on from now and load everything again"}
+		}
+		after = m.Sequence
+		if p := reached(m.Group); len(out) == 0 || out[len(out)-1] != p {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+// executed is the set at a position, for the record; empty where a position says all.
+func executed(log Log, p event.Position) (string, error) {
+	t, ok := log.(Tracker)
+	if !ok {
+		return "", nil
+	}
+	set, err := t.Executed(p)
+	if err != nil {
+		return "", fmt.Errorf("the transactions read up to %s: %w", p, err)
+	}
+	return set, nil
+}
