@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/runnel-dev/runnel/e2e/servers"
 )
 
 // storeFaults are troubles of what JetStream stores: it is old, gone, too much, or the disk is full.
@@ -14,23 +16,14 @@ var storeFaults = []Fault{
 		Name:      "store.old",
 		What:      "JetStream's store is replaced by a copy of a moment ago; the slot still has what was lost since: it is published again",
 		Exclusive: true,
-		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
-			began, err := w.flowing(ctx)
-			if err != nil {
-				return err
-			}
-			restore, err := w.keepStore()
-			if err != nil {
-				return err
-			}
-			if err := pause(ctx, between(r, 20*time.Millisecond, 700*time.Millisecond)); err != nil { // less than the fsync horizon
-				return err
-			}
-			if err := restore(); err != nil {
-				return err
-			}
-			return w.again(ctx, began, "the stream's tail was lost, and published again")
-		},
+		Inject:    loseTail(),
+	},
+	{
+		Name:      "store.tail",
+		What:      "the same with the stream alone, below the buckets: checkpoints stand above its end, where sequences are used again",
+		Needs:     func(w *World) bool { return !replicated(w) },
+		Exclusive: true,
+		Inject:    loseTail(servers.StreamFolder(streamName)),
 	},
 	{
 		Name:      "store.older",
@@ -98,18 +91,24 @@ var storeFaults = []Fault{
 	},
 	{
 		Name:      "store.full",
-		What:      "the disk under JetStream's store is full for a while: everything waits, and nothing is lost",
-		Needs:     func(w *World) bool { return w.disk() != nil },
+		What:      "the disks under JetStream's store are full for a while: everything waits, and nothing is lost",
+		Needs:     func(w *World) bool { return len(w.disks()) > 0 },
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
-			w.disk().Fill(w)
+			for _, d := range w.disks() {
+				d.Fill(w)
+			}
 			_, err := w.AwaitLog(ctx, w.Agents, "JetStream stores nothing, the agent waits")
 			err = errors.Join(err, pause(ctx, between(r, 0, 5*time.Second)))
-			w.disk().Free(w)
+			for _, d := range w.disks() {
+				d.Free(w)
+			}
 			if w.NATS != nil {
 				// An external server stores nothing more before it is started anew, which is its operator's part.
 				for _, n := range w.NATS.Nodes {
 					n.Kill()
+				}
+				for _, n := range w.NATS.Nodes {
 					n.Restart(w)
 				}
 				w.NATS.Wait(w)
@@ -117,6 +116,42 @@ var storeFaults = []Fault{
 			return err
 		},
 	},
+	{
+		Name:  "store.node",
+		What:  "the disk of the node that leads the stream is full for a while, and the node is started anew: nothing is lost",
+		Needs: func(w *World) bool { return replicated(w) && len(w.disks()) > 0 },
+		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
+			n, err := w.NATS.Leader(ctx, streamName)
+			if err != nil {
+				return err
+			}
+			n.Disk.Fill(w)
+			err = pause(ctx, between(r, time.Second, 10*time.Second))
+			n.Disk.Free(w)
+			n.Kill()
+			n.Restart(w)
+			w.NATS.Wait(w)
+			return err
+		},
+	},
+}
+
+// loseTail replaces the store, or parts of it, by what it was less than a fsync horizon ago.
+func loseTail(parts ...string) func(context.Context, *World, *rand.Rand) error {
+	return func(ctx context.Context, w *World, r *rand.Rand) error {
+		began := time.Now()
+		restore, err := w.keepStore()
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, between(r, 20*time.Millisecond, 400*time.Millisecond)); err != nil {
+			return err
+		}
+		if err := restore(parts...); err != nil {
+			return err
+		}
+		return w.again(ctx, began, "the stream's tail was lost, and published again")
+	}
 }
 
 // again waits until the flow is back after a loss, of which what is still in the source's log is published again.

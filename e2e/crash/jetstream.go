@@ -64,11 +64,11 @@ func (w *World) stream(ctx context.Context) (info streamInfo, err error) {
 func (w *World) data() string { return filepath.Join(w.Dir, "data") }
 
 // keepStore makes a copy of what JetStream holds now; restore puts it back in place of what is there then, with all that was
-// acknowledged since lost.
-func (w *World) keepStore() (restore func() error, err error) {
+// acknowledged since lost. With parts it puts back only these (servers.StreamFolder).
+func (w *World) keepStore() (restore func(parts ...string) error, err error) {
 	if w.NATS != nil {
 		copied := w.NATS.CopyStore(w)
-		return func() error { w.NATS.RestoreStore(w, copied); return nil }, nil
+		return func(parts ...string) error { w.NATS.RestoreStore(w, copied, parts...); return nil }, nil
 	}
 	p, copied := w.Run[0], filepath.Join(w.Dir, fmt.Sprintf("copy-%d", time.Now().UnixNano()))
 	servers.Freeze(w, p.PID())
@@ -76,19 +76,10 @@ func (w *World) keepStore() (restore func() error, err error) {
 	if err := os.CopyFS(copied, os.DirFS(w.data())); err != nil {
 		return nil, fmt.Errorf("copy the data of runnel run: %w", err)
 	}
-	return func() error {
+	return func(parts ...string) error {
 		p.down()
 		defer p.release()
-		entries, err := os.ReadDir(w.data()) // the folder itself may be where a disk is
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := os.RemoveAll(filepath.Join(w.data(), e.Name())); err != nil {
-				return err
-			}
-		}
-		return os.CopyFS(w.data(), os.DirFS(copied))
+		return servers.Replace(w.data(), copied, parts...)
 	}, nil
 }
 
@@ -163,12 +154,19 @@ func (w *World) runnel(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// disk is what JetStream's store is on, where that can be filled: the first node's.
-func (w *World) disk() *servers.Disk {
-	if w.NATS != nil {
-		return w.NATS.Nodes[0].Disk
+// disks are what JetStream's stores are on; none where they cannot be filled.
+func (w *World) disks() (all []*servers.Disk) {
+	if w.dataDisk != nil {
+		all = append(all, w.dataDisk)
 	}
-	return w.dataDisk
+	if w.NATS != nil {
+		for _, n := range w.NATS.Nodes {
+			if n.Disk != nil {
+				all = append(all, n.Disk)
+			}
+		}
+	}
+	return all
 }
 
 // diskSize is that of the disks under JetStream's stores: more than a run stores.

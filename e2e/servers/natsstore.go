@@ -59,15 +59,15 @@ func Thaw(t TB, pid int) {
 	}
 }
 
-// RestoreStore kills all nodes and starts them again on a copy that CopyStore made: what was stored since is lost.
-func (c *Cluster) RestoreStore(t TB, copied string) {
+// RestoreStore kills all nodes and starts them again on a copy that CopyStore made: what was stored since is lost. With parts, folders
+// below the store such as StreamFolder gives, only these are restored; the nodes of a cluster would not agree on one then.
+func (c *Cluster) RestoreStore(t TB, copied string, parts ...string) {
 	t.Helper()
 	for _, n := range c.Nodes {
 		n.Kill()
 	}
 	for _, n := range c.Nodes {
-		n.Empty(t)
-		if err := os.CopyFS(n.Store, os.DirFS(filepath.Join(copied, n.Name))); err != nil {
+		if err := Replace(n.Store, filepath.Join(copied, n.Name), parts...); err != nil {
 			t.Fatalf("restore the store of %s: %v", n.Name, err)
 		}
 	}
@@ -75,6 +75,32 @@ func (c *Cluster) RestoreStore(t TB, copied string) {
 		n.Restart(t)
 	}
 	c.Wait(t)
+}
+
+// StreamFolder is where a store keeps a stream, of the account that there is without accounts.
+func StreamFolder(stream string) string { return filepath.Join("jetstream", "$G", "streams", stream) }
+
+// Replace puts a copy in place of what a folder holds, or of its parts.
+func Replace(folder, copied string, parts ...string) error {
+	if len(parts) == 0 {
+		parts = []string{"."}
+	}
+	for _, part := range parts {
+		to := filepath.Join(folder, part)
+		entries, err := os.ReadDir(to) // the folder itself may be where a disk is
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if err := os.RemoveAll(filepath.Join(to, e.Name())); err != nil {
+				return err
+			}
+		}
+		if err := os.CopyFS(to, os.DirFS(filepath.Join(copied, part))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Empty removes everything from the store of a node that does not run, as a new disk would.
