@@ -1,10 +1,12 @@
 package capture_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -130,6 +132,43 @@ func (w *world) restore(n int) {
 		}
 	}
 	w.db.confirmed = min(w.db.confirmed, w.db.lsn)
+}
+
+// TestOrderOutlives lets the agent with the operator's order die where it makes a new slot: whoever starts next, without the
+// order, carries it out, also for tables without a key.
+func TestOrderOutlives(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.db.tables = append(w.db.tables, notes)
+	w.fill(3)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	dead := make(chan struct{})
+	doomed := make(chan *process, 1)
+	w.db.onRenew = sync.OnceFunc(func() {
+		p := <-doomed
+		p.m.mu.Lock()
+		p.m.dead = true
+		p.m.mu.Unlock()
+		p.stop()
+		close(dead)
+	})
+	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	doomed <- p
+	<-dead
+	<-p.done
+	w.db.Kill()
+	next := w.start(0, false)
+	w.traffic(0)
+	w.until(next, "settled", w.settled)
+	w.end(next)
+	e, err := snapshots.Get(t.Context(), capture.ProgressKey(w.db.source, w.record().Load.ID, notes))
+	if err != nil || bytes.Contains(e.Value, []byte("skipped")) {
+		t.Errorf("progress of the table without a key: %s, %v", e.Value, err)
+	}
 }
 
 // TestResnapshot without a gap loads everything again and loses nothing.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/registry"
@@ -65,6 +66,13 @@ func swap(ctx context.Context, b Bucket, key string, value []byte, revision uint
 		return 0, stream.ErrConflict
 	}
 	return 0, err
+}
+
+// ordered says whether the record holds an order to read everything again (Agent.order) with which no writer has begun: who gave
+// it died, and whoever starts next carries it out.
+func (r *record) ordered() bool {
+	l := &r.Load
+	return r.found && l.Sweep && !l.Done && l.Sequence == r.Sequence && l.ID != strconv.FormatUint(uint64(r.Epoch), 10)
 }
 
 // position where the record's writer had been, as a group.

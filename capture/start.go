@@ -45,6 +45,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if rec.ordered() {
 		a.cfg.Resnapshot = true
 	}
+	if rec.ordered() {
+		a.cfg.Resnapshot = true
+	}
 	if _, tracks := log.(Tracker); rec.found && rec.Identity != info.Identity && !tracks && !a.cfg.Resnapshot {
 		return nil, &GapError{
 			Reason: fmt.Sprintf("the source is another server: %s, the stream holds changes of %s", info.Identity, rec.Identity),
