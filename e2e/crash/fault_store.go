@@ -98,13 +98,13 @@ var storeFaults = []Fault{
 			for _, d := range w.disks() {
 				d.Fill(w)
 			}
-			_, err := w.AwaitLog(ctx, w.Agents, "JetStream stores nothing, the agent waits")
+			// What an operator has to do: make room under an embedded server, and start an external one anew.
+			_, err := w.AwaitLog(ctx, w.Agents, "everything goes on by itself then", "until its server is started again")
 			err = errors.Join(err, pause(ctx, between(r, 0, 5*time.Second)))
 			for _, d := range w.disks() {
 				d.Free(w)
 			}
 			if w.NATS != nil {
-				// An external server stores nothing more before it is started anew, which is its operator's part.
 				for _, n := range w.NATS.Nodes {
 					n.Kill()
 				}

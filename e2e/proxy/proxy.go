@@ -165,7 +165,6 @@ type link struct {
 	done           chan struct{} // closed when it was reset
 	lost           [2]bool       // under the proxy's lock: something that went this way was lost
 	stranded       bool          // under the proxy's lock: it stays so
-	left           bool          // under the proxy's lock: the client closed it, and the server was not told
 }
 
 func (l *link) reset() {
@@ -174,12 +173,6 @@ func (l *link) reset() {
 		reset(l.client)
 		reset(l.server)
 	})
-}
-
-func (l *link) leave() {
-	l.proxy.mu.Lock()
-	defer l.proxy.mu.Unlock()
-	l.left = true
 }
 
 func (l *link) run() {
@@ -257,9 +250,6 @@ func (f *flow) write() {
 	}
 	if f.lost() {
 		// The other side does not learn that this one is gone: it stays open until it is reset.
-		if f.way == ToServer {
-			f.link.leave()
-		}
 		<-f.link.done
 	}
 }

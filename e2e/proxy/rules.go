@@ -71,11 +71,6 @@ func (p *Proxy) Strand() {
 	}
 }
 
-// Stranded is the number of connections that Strand met and that the client has not closed.
-func (p *Proxy) Stranded() int {
-	return len(p.standing(func(l *link) bool { return l.stranded && !l.left }))
-}
-
 // Hold keeps what goes one way until Heal, which delivers all of it: late, and in order.
 func (p *Proxy) Hold(way Direction) {
 	p.change(func(r *rules) { way.each(func(d Direction) { r.hold[d] = true }) })
