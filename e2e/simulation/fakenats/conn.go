@@ -1,6 +1,7 @@
 package fakenats
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -63,7 +64,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.err != nil {
-		if c.err == io.EOF {
+		if errors.Is(c.err, io.EOF) {
 			return 0, syscall.EPIPE
 		}
 		return 0, c.err
@@ -76,7 +77,7 @@ func (c *conn) Write(b []byte) (int, error) {
 func (c *conn) Close() error {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.err == net.ErrClosed {
+	if errors.Is(c.err, net.ErrClosed) {
 		return net.ErrClosed
 	}
 	c.shut(net.ErrClosed)
@@ -87,7 +88,7 @@ func (c *conn) Close() error {
 // shut ends the client's end.
 func (c *conn) shut(err error) {
 	c.err = err
-	if err == net.ErrClosed {
+	if errors.Is(err, net.ErrClosed) {
 		c.in = nil
 		c.down.end, c.down.over, c.down.queue = true, true, nil
 	}

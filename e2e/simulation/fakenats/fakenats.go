@@ -77,6 +77,7 @@ type Server struct {
 
 // New starts a server.
 func New(o Options) *Server {
+	forgetTimers()
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(1, 1))
 	}

@@ -1,7 +1,6 @@
 package fakenats
 
 import (
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -296,6 +295,3 @@ func (s *Server) dropStream(st *stream) {
 		st.consumers[0].end("Consumer Deleted")
 	}
 }
-
-// pick draws one of a list.
-func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
