@@ -357,3 +357,24 @@ func TestServerShutsDown(t *testing.T) {
 	expect(t, lines(r.changes()), `c public.a {"id":1} last`)
 	r.close()
 }
+
+// TestSlotMadeAgainSkipsNothing: somebody, or a cluster manager after a failover, makes a slot of the same name anew. It would
+// be read without an error, from where it was made.
+func TestSlotMadeAgainSkipsNothing(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t, 17)
+	d.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
+	s := d.source()
+	r := started(t, s)
+	first, identity := r.Info().Confirmed, r.Info().Identity
+	d.exec(`INSERT INTO a VALUES (1)`)
+	read := r.items()[2].Position
+	r.close()
+	d.exec(`INSERT INTO a VALUES (2)`)
+	d.exec(`SELECT pg_drop_replication_slot($1)`, r.Info().Slot)
+	d.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.Info().Slot)
+	d.exec(`INSERT INTO a VALUES (3)`)
+	r = acquire(t, s)
+	wantGap(t, r.Check(t.Context(), read, first, identity), "moved on")
+	r.close()
+}
