@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -22,10 +23,13 @@ type options struct {
 	targets  []string
 	faults   []string
 	keep     bool
+	once     bool // instead of the length: until every fault was injected
+	ledger   string
+	out      io.Writer
 }
 
 // rate of the traffic in transactions a second: two cores carry three targets and the faults too.
-const rate = 150
+const rate = 80
 
 func main() {
 	var o options
@@ -37,7 +41,11 @@ func main() {
 	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
 	list := flag.Bool("list", false, "list the faults and end")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
+	ci := flag.Bool("ci", false, "a fixed set of runs that injects every fault at least once")
+	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
+	flag.StringVar(&o.ledger, "record", "", "add the account to this file, such as e2e/crash/ledger.json")
 	flag.Parse()
+	o.out = os.Stdout
 	if *list {
 		for _, f := range faults() {
 			fmt.Printf("%-28s %s\n", f.Name, f.What)
@@ -54,7 +62,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := o.run(ctx); err != nil {
+	var err error
+	if *ci {
+		err = o.fixed(ctx)
+	} else {
+		_, err = o.run(ctx)
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 }
@@ -64,16 +78,19 @@ func split(list string) []string {
 }
 
 // run is one world from its making to its verdict, which is the last line that it prints.
-func (o *options) run(ctx context.Context) (err error) {
+func (o *options) run(ctx context.Context) (*Report, error) {
+	report := NewReport()
 	dir, err := os.MkdirTemp("", "runnel-crash")
 	if err != nil {
-		return err
+		return report, err
 	}
 	w := &World{Seed: o.seed, Topology: o.layout(), Dir: dir, marks: map[*Process]int64{}}
-	report := NewReport()
 	err = guard(func() error { return o.live(ctx, w, report) })
 	for _, p := range w.processes() {
 		report.ledger.Kills += p.Kills()
+	}
+	if err != nil {
+		w.keepServers()
 	}
 	w.close()
 	if err == nil {
@@ -84,13 +101,22 @@ func (o *options) run(ctx context.Context) (err error) {
 	} else if !o.keep {
 		os.RemoveAll(dir)
 	}
-	report.print(os.Stdout)
-	return err
+	if o.ledger != "" {
+		if e := report.record(o.ledger); err == nil {
+			err = e
+		}
+	}
+	report.print(o.out)
+	return report, err
 }
 
 // again is the command that repeats the run.
 func (o *options) again() string {
-	s := fmt.Sprintf("./scripts/crash --seconds %d --seed %d --topology %s --target %s", o.seconds, o.seed, o.layout(), strings.Join(o.targets, ","))
+	length := fmt.Sprintf("--seconds %d", o.seconds)
+	if o.once {
+		length = "--once"
+	}
+	s := fmt.Sprintf("./scripts/crash %s --seed %d --topology %s --target %s", length, o.seed, o.layout(), strings.Join(o.targets, ","))
 	if len(o.faults) > 0 {
 		s += " --faults '" + strings.Join(o.faults, ",") + "'"
 	}
@@ -133,7 +159,12 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	w.Traffic.Start()
 	began := time.Now()
 	end := began.Add(time.Duration(o.seconds) * time.Second)
-	err = w.drive(ctx, NewSchedule(o.seed, chosen), func(int) bool { return time.Now().After(end) }, report)
+	s := NewSchedule(o.seed, chosen)
+	over := func() bool { return time.Now().After(end) }
+	if o.once {
+		s.Company, s.Often, over = 3, 100, s.Once
+	}
+	err = w.drive(ctx, s, over, report)
 	if e := w.Traffic.Pause(context.WithoutCancel(ctx)); err == nil {
 		err = e
 	}

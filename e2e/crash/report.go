@@ -20,7 +20,8 @@ type Report struct {
 	ledger  ledger.Ledger
 	slowest map[string]time.Duration // recovery by fault
 	checked check.Report
-	lines   []string // why the run failed
+	found   ledger.Counts // by runs that were merged
+	lines   []string      // why the run failed
 }
 
 // NewReport is an empty one of a single run.
@@ -51,10 +52,35 @@ func (r *Report) failed(err error, hints ...string) {
 // counts are the checkers' findings.
 func (r *Report) counts() ledger.Counts {
 	n := r.checked.Count
-	return ledger.Counts{
+	c := ledger.Counts{
 		Lost: n(check.Lost) + n(check.Undurable), Duplicated: n(check.Duplicated), Disordered: n(check.Disordered) + n(check.Interleaved) + n(check.Delayed),
 		Backwards: n(check.Backwards), Differing: n(check.Differing),
 	}
+	c.Add(r.found)
+	return c
+}
+
+// merge puts another run's account to this one.
+func (r *Report) merge(o *Report) {
+	r.ledger.Add(&o.ledger)
+	for name, d := range o.slowest {
+		r.slowest[name] = max(r.slowest[name], d)
+	}
+	r.found.Add(o.counts())
+	r.checked.Events += o.checked.Events
+	r.checked.Looks += o.checked.Looks
+	r.checked.Floors += o.checked.Floors
+}
+
+// record adds the account to a ledger.
+func (r *Report) record(path string) error {
+	l, err := ledger.Read(path)
+	if err != nil {
+		return err
+	}
+	r.ledger.Found = r.counts()
+	l.Add(&r.ledger)
+	return l.Write(path)
 }
 
 // print writes the table, what was found, and the line of verdict as the last one.

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// drive injects the schedule's steps until its time is over, or all of the wanted number of steps are done.
-func (w *World) drive(ctx context.Context, s *Schedule, until func(steps int) bool, r *Report) error {
-	for n := 0; !until(n); n++ {
+// drive injects the schedule's steps until it is over.
+func (w *World) drive(ctx context.Context, s *Schedule, over func() bool, r *Report) error {
+	for !over() {
 		step := s.Next()
 		if err := pause(ctx, step.After); err != nil {
 			return err

@@ -14,6 +14,7 @@ import (
 // How often all rows of a target, and the source's slot, are looked at: two cores carry the servers too.
 const (
 	lookAtTarget = 3 * time.Second
+	lookAtSearch = 12 * time.Second // a look at all documents costs Elasticsearch more than what it is asked to write
 	lookAtSource = time.Second
 )
 
@@ -31,9 +32,13 @@ func (w *World) sample(ctx context.Context) (stop func()) {
 	for _, t := range w.Targets {
 		looking.Go(func() {
 			rows, end := t.rows()
+			every := lookAtTarget
+			if t.Kind == "elasticsearch" {
+				every = lookAtSearch
+			}
 			defer end()
 			s := check.Sampler{
-				Recorder: w.Recorder, Target: t.Function, Rows: rows, Every: lookAtTarget,
+				Recorder: w.Recorder, Target: t.Function, Rows: rows, Every: every,
 				Floors: func(ctx context.Context) ([]check.Floor, error) { return server.Floors(ctx, t.Function) },
 			}
 			w.looked(s.Run(ctx))

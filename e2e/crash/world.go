@@ -248,3 +248,24 @@ func (w *World) close() {
 		w.cleanups[i]()
 	}
 }
+
+// keepServers copies the servers' logs to the run's folder: their own ones go with them.
+func (w *World) keepServers() {
+	keep := func(name string, s *servers.Server) {
+		if s == nil {
+			return
+		}
+		if log, err := os.ReadFile(s.Dir + "/server.log"); err == nil {
+			_ = os.WriteFile(w.Dir+"/"+name+".server.log", log, 0o644) // the run has failed already
+		}
+	}
+	keep("source", w.Source)
+	for _, t := range w.Targets {
+		keep(t.Function, t.Server)
+	}
+	if w.NATS != nil {
+		for _, n := range w.NATS.Nodes {
+			keep(n.Name, n.Server)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+)
+
+// fixedRun is a run of the fixed set: each fault that its patterns name comes once.
+type fixedRun struct {
+	topology Topology
+	seed     uint64
+	faults   []string
+}
+
+// fixedRuns inject every fault at least once. Each fault stands where its topology gives it most to do: kills of the agent where
+// JetStream dies with it, kills of a worker where another one takes over.
+var fixedRuns = []fixedRun{
+	{TopologyRun, 1, []string{
+		"kill.*", "restart.*", "kill@start.*", "kill@fence.*", "kill@log.*", "kill@chain.*", "kill@group.*", "kill@record.*", "kill@slot.*",
+		"kill@mark.*", "kill@load.*", "kill@chunk.*", "source.*", "net.*.source",
+	}},
+	{TopologySplit, 2, []string{
+		"kill@claim.*", "kill@consumer.*", "kill@fetched", "kill@write.*", "kill@floor.*", "kill@barrier.*", "kill@sweep.*", "kill@release.*",
+		"freeze.*", "second.*", "target.*", "net.*.target", "net.*.worker", "net.*.agent",
+	}},
+	{TopologyCluster, 3, []string{"nats.*", "store.*"}},
+}
+
+// unnamed are the faults that no run names.
+func unnamed(runs []fixedRun) (missing []string) {
+	for _, f := range faults() {
+		if !slices.ContainsFunc(runs, func(r fixedRun) bool { return matches(f.Name, r.faults) }) {
+			missing = append(missing, f.Name)
+		}
+	}
+	return missing
+}
+
+func matches(name string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, err := path.Match(p, name)
+		return ok && err == nil
+	})
+}
+
+// fixed goes through the fixed set, and fails where a run fails or a fault was not injected.
+func (o *options) fixed(ctx context.Context) error {
+	began := time.Now()
+	sum := NewReport()
+	sum.ledger.Runs = 0
+	for _, run := range fixedRuns {
+		one := *o
+		one.once, one.topology, one.seed, one.faults = true, string(run.topology), run.seed, run.faults
+		report, err := one.run(ctx)
+		sum.merge(report)
+		if err != nil {
+			return err
+		}
+	}
+	var missing []string
+	for _, f := range faults() {
+		if sum.ledger.Faults[f.Name] == 0 {
+			missing = append(missing, f.Name)
+		}
+	}
+	if len(missing) > 0 {
+		sum.failed(fmt.Errorf("%d faults were not injected: %v", len(missing), missing))
+	}
+	fmt.Printf("\nall runs, %d s:\n", int(time.Since(began).Seconds()))
+	sum.print(o.out)
+	if len(missing) > 0 {
+		return fmt.Errorf("faults were not injected: %v", missing)
+	}
+	return nil
+}
