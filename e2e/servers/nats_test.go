@@ -124,8 +124,13 @@ func TestNATSDiskFull(t *testing.T) {
 	if err := os.WriteFile(n.Store+"/more", make([]byte, 256<<10), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v, want ENOSPC", err)
 	}
-	n.Stop(syscall.SIGTERM)
 	n.Disk.Free(t)
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := js.Publish(short, "s", data); err == nil {
+		t.Error("after a failed write the server stores again by itself: Runnel tells operators to start it again")
+	}
+	n.Stop(syscall.SIGTERM)
 	n.Restart(t)
 	store(ctx, t, js, 10, data)
 }
