@@ -19,6 +19,9 @@ type Fault struct {
 	// Exclusive faults run alone: they move what others stand on, or declare a loss.
 	Exclusive bool
 
+	// Late faults come at the end of the first round: they need a world that has lived for a while.
+	Late bool
+
 	// Inject injects the fault and heals it; it returns when all is healed. The runner then waits until changes flow into every
 	// target again, and measures that. An error means that the fault could not be injected, or that the system did not react
 	// as it must: the run fails. ctx ends after limitInject. Everything random comes from r.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -47,8 +48,18 @@ func (s *Schedule) take(step *Step) {
 		s.rounds++
 		s.round = append(s.round, s.faults...)
 		s.r.Shuffle(len(s.round), func(i, j int) { s.round[i], s.round[j] = s.round[j], s.round[i] })
+		if s.rounds == 1 {
+			slices.SortStableFunc(s.round, func(a, b Fault) int { return late(a) - late(b) })
+		}
 	}
 	step.Faults = append(step.Faults, s.round[0])
 	step.Seeds = append(step.Seeds, s.r.Uint64())
 	s.round = s.round[1:]
+}
+
+func late(f Fault) int {
+	if f.Late {
+		return 1
+	}
+	return 0
 }
