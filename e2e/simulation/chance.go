@@ -1,0 +1,127 @@
+package simulation
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+)
+
+// chance decides everything that is random in a schedule. Each place that draws has a sequence of its own, so that what happens in
+// one place does not depend on the order in which goroutines of other places run.
+type chance struct {
+	seed uint64
+	drop map[string]bool // faults and operations that are left out, by their number
+
+	mu       sync.Mutex
+	calm     bool
+	drawn    map[place]uint64
+	happened []string // numbers of the faults and operations so far
+	counts   map[string]int
+	on       map[string]bool
+}
+
+// place is where something is drawn.
+type place struct{ what, who string }
+
+func newChance(o Options) *chance {
+	c := &chance{seed: o.Seed, drop: map[string]bool{}, drawn: map[place]uint64{}, counts: map[string]int{}, on: map[string]bool{}}
+	for _, n := range o.Drop {
+		c.drop[n] = true
+	}
+	return c
+}
+
+// draw is the next number of a place, and how many came before it.
+func (c *chance) draw(p place) (number, serial uint64) {
+	n := c.drawn[p]
+	c.drawn[p] = n + 1
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(p.what))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write([]byte(p.who))
+	return mix(h.Sum64() ^ mix(c.seed) ^ mix(n+1)), n
+}
+
+// mix is the finalizer of SplitMix64.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// intn is a number in [0, n).
+func (c *chance) intn(what, who string, n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, _ := c.draw(place{what, who})
+	return int(x % uint64(n))
+}
+
+// between is a time in [a, b), with nanoseconds of its own, so that two things hardly ever happen at one instant.
+func (c *chance) between(what, who string, a, b time.Duration) time.Duration {
+	return a + time.Duration(c.intn(what, who, int(b-a)))
+}
+
+// fault says whether a fault happens at this place.
+func (c *chance) fault(class, who string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, n := c.draw(place{class, who})
+	if c.calm || int(x%100_000) >= rates[class] || !c.enabled(class) {
+		return false
+	}
+	return c.take(class, who, n)
+}
+
+// operation says whether something that an actor does on purpose is done: always, unless it is left out.
+func (c *chance) operation(class, who string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, n := c.draw(place{class, who})
+	return c.take(class, who, n)
+}
+
+// take counts something by its number, unless it is left out.
+func (c *chance) take(class, who string, n uint64) bool {
+	number := fmt.Sprintf("%s/%s/%d", class, who, n)
+	if c.drop[number] {
+		return false
+	}
+	c.happened = append(c.happened, number)
+	c.counts[class]++
+	return true
+}
+
+// enabled says whether a class belongs to this seed: about every second one does, so that some schedules go deep into few of them.
+func (c *chance) enabled(class string) bool {
+	on, known := c.on[class]
+	if !known {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(class))
+		on = mix(h.Sum64()^mix(c.seed^0xfa17))%100 < 55
+		c.on[class] = on
+	}
+	return on
+}
+
+// count notes that a rare path was taken.
+func (c *chance) count(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[what]++
+}
+
+// endFaults begins the calm.
+func (c *chance) endFaults() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calm = true
+}
+
+func (c *chance) isCalm() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calm
+}

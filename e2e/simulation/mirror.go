@@ -1,0 +1,291 @@
+package simulation
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+)
+
+// mirror follows what the server stores, message by message, and checks each of them against the promises as it comes.
+type mirror struct {
+	c *chance
+	h *history
+	d *database
+
+	mu      sync.Mutex
+	entries []*entry         // of the source's stream, in order; what was lost is not among them
+	held    map[string]held  // log changes by the IDs of their positions
+	newest  event.Position   // of the log
+	highest event.Version    // that was ever stored
+	bytes   map[uint64]*lost // what was lost of each sequence, last
+	floors  map[string]sink.Point
+	events  int
+
+	below     uint64 // changes whose transactions committed below are allowed to be missing: a gap was declared
+	confirmed uint64 // the source's
+	again     uint32 // epoch of the last writer that went on past a gap
+
+	excuse  sync.Mutex
+	excused map[string]bool // positions that were stored more than once, and why that is right is known
+}
+
+type entry struct {
+	message *event.Message
+	events  []event.Event
+	at      time.Time
+}
+
+type held struct {
+	epoch uint32
+	at    time.Time
+}
+
+type lost struct {
+	writer event.Writer
+	data   string
+}
+
+func newMirror(c *chance, h *history, d *database) *mirror {
+	return &mirror{c: c, h: h, d: d, held: map[string]held{}, bytes: map[uint64]*lost{}, floors: map[string]sink.Point{}, excused: map[string]bool{}}
+}
+
+// Excused says whether an event may show something older than its target has shown: what a loss made come again.
+func (m *mirror) Excused(e *event.Event) bool {
+	m.excuse.Lock()
+	defer m.excuse.Unlock()
+	return !e.Snapshot && m.excused[e.Position.ID()]
+}
+
+func (m *mirror) excuseID(id string) {
+	m.excuse.Lock()
+	defer m.excuse.Unlock()
+	m.excused[id] = true
+}
+
+// Store takes a message of the source's stream.
+func (m *mirror) Store(msg *event.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := &entry{message: msg, at: time.Now()}
+	m.writer(msg)
+	if !msg.Marker() {
+		var err error
+		if e.events, err = msg.Decode(nil); err != nil {
+			m.h.fail("same bytes", "message %d cannot be read: %v", msg.Sequence, err)
+			return
+		}
+		for i := range e.events {
+			m.change(msg, &e.events[i])
+		}
+	}
+	m.entries = append(m.entries, e)
+}
+
+// writer checks that writers do not interleave, and that versions grow.
+func (m *mirror) writer(msg *event.Message) {
+	if n := len(m.entries); n > 0 {
+		if last := m.entries[n-1].message; msg.Writer.Epoch < last.Writer.Epoch || msg.Sequence != last.Sequence+1 {
+			m.h.fail("one writer", "message %d of writer %s follows message %d of writer %s", msg.Sequence, msg.Writer, last.Sequence, last.Writer)
+		}
+	}
+	if strings.HasSuffix(msg.Subject, "._fence") {
+		m.highest = max(m.highest, msg.Writer.Version(msg.Sequence, 0))
+		return
+	}
+	if was := m.bytes[msg.Sequence]; was != nil && was.writer == msg.Writer && was.data == string(msg.Data) {
+		m.c.count("a lost message arrives again from its own writer")
+	} else if first := msg.Writer.Version(msg.Sequence, 1); first <= m.highest && !msg.Marker() {
+		m.h.fail("versions grow", "message %d of writer %s has version %d, %d was stored before", msg.Sequence, msg.Writer, first, m.highest)
+	}
+	m.highest = max(m.highest, msg.Last())
+}
+
+// change checks a change of the log: it is in order, and there once.
+func (m *mirror) change(msg *event.Message, e *event.Event) {
+	m.events++
+	if e.Snapshot {
+		return
+	}
+	id := e.Position.ID()
+	if _, known := m.d.Revision(e); !known {
+		m.h.fail("no gap", "message %d holds change %s, which was never committed", msg.Sequence, id)
+	}
+	if before, twice := m.held[id]; twice {
+		if before.epoch < m.again && msg.Writer.Epoch >= m.again {
+			m.c.count("a change is stored again past a declared gap")
+			m.excuseID(id)
+		} else {
+			m.h.fail("no duplicate", "change %s is stored again, as message %d of writer %s; the first one is of epoch %d", id, msg.Sequence, msg.Writer, before.epoch)
+		}
+	} else if e.Position.Compare(m.newest) < 0 && msg.Writer.Epoch != m.again {
+		m.h.fail("order", "message %d holds change %s, which lies before %s", msg.Sequence, id, m.newest)
+	}
+	m.held[id] = held{msg.Writer.Epoch, time.Now()}
+	m.newest = e.Position
+}
+
+// Lose takes what followed a sequence out again.
+func (m *mirror) Lose(to uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for len(m.entries) > 0 && m.entries[len(m.entries)-1].message.Sequence > to {
+		e := m.entries[len(m.entries)-1]
+		m.entries = m.entries[:len(m.entries)-1]
+		m.bytes[e.message.Sequence] = &lost{e.message.Writer, string(e.message.Data)}
+		n++
+		for i := range e.events {
+			ev := &e.events[i]
+			if ev.Snapshot {
+				continue
+			}
+			id := ev.Position.ID()
+			delete(m.held, id)
+			m.excuseID(id)
+			if ev.Position.Commit < m.confirmed && ev.Position.Commit >= m.below {
+				m.h.fail("ack after durable", "the stream lost change %s, and the source had been told to forget everything before %X", id, m.confirmed)
+			}
+		}
+	}
+	m.newest = event.Position{}
+	for i := len(m.entries) - 1; i >= 0 && m.newest.IsZero(); i-- {
+		for k := range m.entries[i].events {
+			if ev := &m.entries[i].events[k]; !ev.Snapshot {
+				m.newest = ev.Position
+			}
+		}
+	}
+	if n > 0 {
+		m.c.count("the stream loses its tail")
+	}
+}
+
+// Confirm is asked before the slot moves, with the source's changes that it then forgets.
+func (m *mirror) Confirm(p event.Position, forgotten []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range forgotten {
+		h, there := m.held[id]
+		switch {
+		case !there:
+			m.h.fail("ack after durable", "the source is told to forget change %s, up to %s, which is not in the stream", id, p)
+		case time.Since(h.at) < 2*syncInterval:
+			m.h.fail("ack after durable", "the source is told to forget change %s, which was stored only %s ago", id, time.Since(h.at))
+		}
+	}
+	m.confirmed = max(m.confirmed, p.Commit)
+}
+
+// Past notes that a writer goes on past a gap, from where the slot stands: what lies before may be missing or come twice.
+func (m *mirror) Past(slot uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.below = max(m.below, slot)
+}
+
+// Again notes the epoch of such a writer.
+func (m *mirror) Again(epoch uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.again = epoch
+}
+
+// Missing is a change that was committed and is not in the stream; "" if there is none.
+func (m *mirror) Missing(committed []string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range committed {
+		if _, there := m.held[id]; !there {
+			return id
+		}
+	}
+	return ""
+}
+
+// Untouched says that no change of the log is in the stream.
+func (m *mirror) Untouched() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.held) == 0
+}
+
+// Floor takes a record of an owner, and checks that what the floor passes is in the target.
+func (m *mirror) Floor(key string, value []byte, target func(function string) holds) {
+	var o registry.Owner
+	parts := strings.Split(key, ".")
+	if len(parts) != 3 || json.Unmarshal(value, &o) != nil {
+		return
+	}
+	function, part := parts[0], parts[2]
+	generation, _ := strconv.ParseInt(parts[1], 10, 64)
+	t := target(function)
+	if t == nil {
+		return
+	}
+	m.mu.Lock()
+	from := m.floors[key]
+	m.floors[key] = o.Floor
+	var passed []*entry
+	first, _ := slices.BinarySearchFunc(m.entries, from.Sequence+1, func(e *entry, seq uint64) int {
+		return int(int64(e.message.Sequence) - int64(seq))
+	})
+	for _, e := range m.entries[first:] {
+		if e.message.Sequence > o.Floor.Sequence {
+			break
+		}
+		if strings.HasSuffix(e.message.Subject, "."+part) && !e.message.Marker() {
+			passed = append(passed, e)
+		}
+	}
+	m.mu.Unlock()
+	for _, e := range passed {
+		for i := range e.events {
+			ev := &e.events[i]
+			if ev.Op == event.Truncate || ev.Op == event.Mark || ev.Version <= from.Version || ev.Version > o.Floor.Version {
+				continue
+			}
+			ev.Schema = m.d.schemaOf(ev.Table)
+			if !t.Covers(ev, generation) {
+				m.h.fail("ack after durable", "the floor of %s moved from %d to %d over message %d (%s of %s), which the target does not hold",
+					key, from.Sequence, o.Floor.Sequence, e.message.Sequence, ev.Op, ev.Table)
+			}
+		}
+	}
+}
+
+// OfTheDead is a change in the stream that the source has taken back in a failover after which no gap was declared; "" if there
+// is none.
+func (m *mirror) OfTheDead() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		for i := range e.events {
+			ev := &e.events[i]
+			if ev.Snapshot || e.message.Writer.Epoch < m.again {
+				continue
+			}
+			if revision, known := m.d.Revision(ev); known && m.d.Dead(revision) {
+				return ev.Position.ID()
+			}
+		}
+	}
+	return ""
+}
+
+// Retire forgets messages that retention took: those of their events that a function has not read, a load must stand in for.
+func (m *mirror) Retire(first uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for n < len(m.entries) && m.entries[n].message.Sequence < first {
+		n++
+	}
+	m.entries = m.entries[n:]
+}

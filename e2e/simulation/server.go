@@ -1,0 +1,106 @@
+package simulation
+
+import (
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/runnel-dev/runnel/e2e/simulation/fakenats"
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// serve starts JetStream.
+func (w *world) serve() {
+	f := fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond, LateMost: 2 * time.Second}
+	for class, set := range map[string]struct {
+		chance *float64
+		to     float64
+	}{
+		"bytes come late":          {&f.Late, 0.0005},
+		"bytes are split":          {&f.Split, 0.01},
+		"connections are cut":      {&f.Cut, 0.0001},
+		"publishes are lost":       {&f.PublishLost, 0.0005},
+		"answers are lost":         {&f.AckLost, 0.005},
+		"answers are late":         {&f.AckLate, 0.005},
+		"writes are in flight":     {&f.InFlight, 0.002},
+		"no leader":                {&f.NoResponders, 0.0005},
+		"the store refuses":        {&f.StoreRefuses, 0.0002},
+		"a fence's answer is lost": {&f.AnswerUnknown, 0.1},
+		"questions are lost":       {&f.RequestLost, 0.003},
+		"replies are lost":         {&f.ReplyLost, 0.003},
+		"API without a leader":     {&f.Unavailable, 0.003},
+		"replicas lag":             {&f.DirectStale, 0.2},
+		"deliveries are lost":      {&f.DeliveryLost, 0.005},
+		"consumers are gone":       {&f.ConsumerGone, 0.001},
+		"consumers are late":       {&f.ConsumerLate, 0.01},
+	} {
+		if w.c.enabled(class) && !w.c.drop[class] {
+			*set.chance = set.to
+			w.c.happened = append(w.c.happened, class)
+		}
+	}
+	w.server = fakenats.New(fakenats.Options{
+		Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: f, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail,
+		Trace: func(line string) { w.h.note("nats", "%s", line) },
+	})
+}
+
+// serverCalm ends all that goes wrong by itself.
+func (w *world) serverCalm() {
+	w.server.SetFaults(fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond})
+}
+
+// stored hears of each message that the server stores, while it does. It does not wait.
+func (w *world) stored(name string, m fakenats.Message) {
+	if owner, ok := strings.CutPrefix(m.Subject, "$KV."+registry.BucketOwners+"."); ok {
+		w.m.Floor(owner, m.Data, w.target)
+		return
+	}
+	if name != event.StreamName(source) {
+		return
+	}
+	msg, err := stream.Decode(m.Subject, m.Sequence, m.Header, m.Time, append([]byte(nil), m.Data...))
+	if err != nil {
+		w.h.fail("same bytes", "%v", err)
+		return
+	}
+	w.m.Store(msg)
+}
+
+func (w *world) lostTail(name string, to fakenats.Message) {
+	if name == event.StreamName(source) {
+		w.m.Lose(to.Sequence)
+	}
+}
+
+func (w *world) serverTrouble() {
+	c, name := w.c, event.StreamName(source)
+	if time.Since(w.h.began) > time.Second && c.fault("power is lost", "nats") { // before that whole streams would go
+		w.server.PowerLoss(c.between("without power for", "nats", time.Millisecond, time.Second))
+	}
+	if c.fault("the server restarts", "nats") {
+		w.server.Restart(c.between("away for", "nats", time.Millisecond, 2*time.Second))
+	}
+	if c.fault("a former leader answers", "nats") {
+		w.server.StaleLeader(name, c.between("former leader for", "nats", 10*time.Millisecond, 700*time.Millisecond))
+	}
+	if c.fault("all consumers are gone", "nats") {
+		w.server.KillConsumers(name)
+	}
+	if c.fault("retention", "nats") {
+		first, last := w.server.Ends(name)
+		w.server.Retire(name, c.intn("messages retired", "nats", int(last-first)+2))
+		first, _ = w.server.Ends(name)
+		w.m.Retire(first)
+	}
+	if c.fault("the store is full for a while", "nats") {
+		w.server.Fill(true)
+		d := c.between("full for", "nats", 10*time.Millisecond, 2*time.Second)
+		w.background.Go(func() {
+			w.sleep(d, w.calm)
+			w.server.Fill(false)
+		})
+	}
+}

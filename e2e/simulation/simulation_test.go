@@ -1,0 +1,182 @@
+package simulation_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/runnel-dev/runnel/e2e/simulation"
+)
+
+var (
+	seconds = flag.Int("seconds", 12, "how long schedules are played")
+	first   = flag.Uint64("seed", 1, "of the first schedule")
+	one     = flag.Bool("one", false, "play only that schedule, and print its history")
+	goOn    = flag.Bool("all", false, "go on after a violation, and list all seeds that show one")
+	child   = flag.Bool("child", false, "play what standard input asks for")
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestSimulation plays schedules on all processors, first those of testdata/seeds, in each of which a promise was broken once.
+func TestSimulation(t *testing.T) {
+	switch {
+	case *child:
+		serve(t)
+		return
+	case *one:
+		r := newPlayer(t).play(simulation.Options{Seed: *first, Tell: true})
+		fmt.Print(r.History)
+		if r.Violation != "" {
+			t.Fatalf("seed %d: %s", r.Seed, r.Violation)
+		}
+		return
+	}
+	s := &summary{counts: map[string]int{}, began: time.Now(), next: *first, known: known(t)}
+	t.Run("schedules", func(t *testing.T) {
+		for n := range runtime.NumCPU() {
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				p := newPlayer(t)
+				for seed, more := s.seed(); more; seed, more = s.seed() {
+					s.add(p.play(simulation.Options{Seed: seed}))
+				}
+			})
+		}
+	})
+	s.report(t)
+}
+
+// serve is a child: it plays what standard input asks for, one schedule after the other.
+func serve(t *testing.T) {
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var o simulation.Options
+		if in.Decode(&o) != nil {
+			return
+		}
+		var r *simulation.Result
+		synctest.Test(t, func(*testing.T) { r = simulation.Run(o) })
+		if err := out.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		// nats.go keeps timers in a sync.Pool, and those of one bubble must not be met by the next one: two collections
+		// empty it. For the same reason a process plays one schedule at a time.
+		runtime.GC()
+		runtime.GC()
+	}
+}
+
+// known are the seeds that were found.
+func known(t *testing.T) []uint64 {
+	text, err := os.ReadFile("testdata/seeds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seeds []uint64
+	for line := range strings.Lines(string(text)) {
+		number, _, _ := strings.Cut(line, " ")
+		seed, err := strconv.ParseUint(strings.TrimSpace(number), 10, 64)
+		if err != nil {
+			t.Fatalf("testdata/seeds: %v", err)
+		}
+		seeds = append(seeds, seed)
+	}
+	return seeds
+}
+
+// summary adds schedules up.
+type summary struct {
+	began time.Time
+
+	mu        sync.Mutex
+	known     []uint64
+	next      uint64
+	schedules int
+	events    int
+	virtual   time.Duration
+	counts    map[string]int
+	broken    []*simulation.Result
+}
+
+// seed is the next one to be played.
+func (s *summary) seed() (uint64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) > 0 {
+		seed := s.known[0]
+		s.known = s.known[1:]
+		return seed, true
+	}
+	if len(s.broken) > 0 && !*goOn || time.Since(s.began) > time.Duration(*seconds)*time.Second {
+		return 0, false
+	}
+	s.next++
+	return s.next - 1, true
+}
+
+func (s *summary) add(r *simulation.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schedules++
+	s.events += r.Events
+	s.virtual += r.Virtual
+	for name, n := range r.Counts {
+		s.counts[name] += n
+	}
+	if r.Violation != "" {
+		s.broken = append(s.broken, r)
+		fmt.Printf("seed %d: %s\n", r.Seed, r.Violation)
+	}
+}
+
+// report prints what was seen; the last line is for machines.
+func (s *summary) report(t *testing.T) {
+	minutes := time.Since(s.began).Minutes()
+	if len(s.broken) > 0 && !*goOn {
+		r := s.broken[0]
+		small := simulation.Shrink(r, time.Minute, newPlayer(t).play)
+		lines := strings.SplitAfter(small.History, "\n")
+		fmt.Printf("seed %d: %s\n%s\nof %d faults and operations these are left: %s\n", r.Seed, small.Violation,
+			strings.Join(lines[max(0, len(lines)-1500):], ""), len(r.Happened), strings.Join(small.Happened, ", "))
+	}
+	for _, r := range s.broken {
+		t.Errorf("seed %d: %s", r.Seed, r.Violation)
+	}
+	crashes, faults := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(s.counts)) {
+		fmt.Printf("%9d %s\n", s.counts[name], name)
+		switch {
+		case strings.Contains(name, " dies "):
+			crashes += s.counts[name]
+		case simulation.IsFault(name):
+			faults += s.counts[name]
+		}
+	}
+	if *seconds >= 60 {
+		for _, name := range simulation.RarePaths() {
+			if s.counts[name] == 0 {
+				t.Errorf("no schedule has shown: %s", name)
+			}
+		}
+	}
+	out := bufio.NewWriter(os.Stdout)
+	fmt.Fprintf(out, "%.0f schedules a minute, each %.0f s of virtual time\n", float64(s.schedules)/minutes, s.virtual.Seconds()/float64(s.schedules))
+	fmt.Fprintf(out, "simulation: schedules=%d events=%d crashes=%d faults=%d violations=%d\n", s.schedules, s.events, crashes, faults, len(s.broken))
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,153 @@
+package simulation
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// rates of faults, in 100,000, at each place where it is asked for them.
+var rates = map[string]int{
+	"agent dies before a call":             60,
+	"agent dies after a call":              60,
+	"agent freezes before a call":          25,
+	"agent freezes after a call":           25,
+	"worker dies before a call":            40,
+	"worker dies after a call":             40,
+	"worker freezes before a call":         25,
+	"worker freezes after a call":          25,
+	"commit is visible late":               30_000,
+	"a TRUNCATE":                           1_500,
+	"a new column":                         700,
+	"the answer to a Confirm is lost":      5_000,
+	"a chunk is on its way for long":       10_000,
+	"a target refuses":                     2_000,
+	"a target is slow":                     2_000,
+	"a write acts after its deadline":      50_000,
+	"a target's answer is lost":            2_000,
+	"one document fails":                   1_000,
+	"an operator pauses a function":        2_000,
+	"a silent agent loses the slot":        30_000,
+	"an agent loses its connection":        3_000,
+	"a slot is dropped":                    150,
+	"a slot is invalidated":                150,
+	"a standby is promoted":                400,
+	"the source's clock jumps":             1_500,
+	"a backup of a target":                 5_000,
+	"a target is restored":                 2_000,
+	"a process loses its connections":      6_000,
+	"a process cannot connect for a while": 2_000,
+	"a process freezes":                    2_000,
+	"retention":                            700,
+	"power is lost":                        2_500,
+	"the server restarts":                  1_500,
+	"a former leader answers":              2_000,
+	"all consumers are gone":               1_500,
+	"the store is full for a while":        700,
+}
+
+// trouble is what happens to servers and machines by itself.
+func (w *world) trouble() {
+	for !w.c.isCalm() && w.wait(w.c.between("next trouble", "trouble", 50*time.Millisecond, 150*time.Millisecond)) {
+		w.sourceTrouble()
+		w.processTrouble()
+		w.serverTrouble()
+		if w.c.fault("a backup of a target", "pg") {
+			w.postgres.Backup()
+		}
+		if w.c.fault("a target is restored", "pg") {
+			w.postgres.Restore()
+		}
+	}
+}
+
+func (w *world) sourceTrouble() {
+	c := w.c
+	if c.fault("an agent loses its connection", "source") {
+		w.d.Kick("a connection breaks")
+	}
+	if c.fault("a slot is dropped", "source") {
+		w.d.DropSlot(false)
+	}
+	if c.fault("a slot is invalidated", "source") {
+		w.d.DropSlot(true)
+	}
+	if c.fault("a standby is promoted", "source") {
+		w.d.Restore(c.intn("transactions lost", "source", 4))
+	}
+	if c.fault("the source's clock jumps", "source") {
+		w.d.Jump(c.between("clock jumps by", "source", -10*time.Minute, 10*time.Minute))
+	}
+}
+
+func (w *world) processTrouble() {
+	w.mu.Lock()
+	var all []*process
+	for _, name := range names(w.processes) {
+		all = append(all, w.processes[name])
+	}
+	w.mu.Unlock()
+	for _, p := range all {
+		if p.kind == "agent" {
+			if _, frozen := p.state(); frozen != nil && w.c.fault("a silent agent loses the slot", p.name) {
+				w.d.KickOf(p.name)
+			}
+		}
+		if w.c.fault("a process loses its connections", p.name) {
+			w.h.note(p.name, "loses its connections")
+			p.client.Cut()
+		}
+		if w.c.fault("a process cannot connect for a while", p.name) {
+			w.h.note(p.name, "loses its connections and cannot connect")
+			p.client.Refuse(true)
+			p.client.Cut()
+			d := w.c.between("cannot connect for", p.name, 10*time.Millisecond, 2*lease)
+			w.background.Go(func() {
+				w.sleep(d, w.calm)
+				p.client.Refuse(false)
+			})
+		}
+		if p.kind != "operator" && w.c.fault("a process freezes", p.name) {
+			p.freeze(w.c.between("frozen for", p.name, 200*time.Millisecond, 4*lease), "at any moment")
+		}
+	}
+}
+
+// IsFault says whether a count is one of faults.
+func IsFault(name string) bool {
+	_, fault := rates[name]
+	return fault || strings.HasPrefix(name, "nats: ")
+}
+
+// RarePaths are what a minute of schedules must have shown.
+func RarePaths() []string {
+	paths := append(slices.Collect(maps.Keys(rates)),
+		"a COPY with one LSN",
+		"a barrier is executed",
+		"a barrier waits",
+		"a change is stored again past a declared gap",
+		"a checkpoint covers a batch that comes again",
+		"a chunk is read while a commit does not show",
+		"a function falls out of retention",
+		"a function is deployed later",
+		"a gap is declared",
+		"a group of several messages is published",
+		"a key changes",
+		"a row goes back by an exception",
+		"a slot is not renewed, since somebody else wrote meanwhile",
+		"a sweep removes a row",
+		"a target is behind",
+		"a version guard refuses an older write",
+		"a write is repeated",
+		"an agent waits as standby",
+		"spans of several partitions are written together",
+		"the end of a backfill removes what it did not show",
+		"the stream loses its tail",
+		"nats: lost tail",
+		"nats: crash with bytes under way",
+		"nats: stale leader",
+	)
+	slices.Sort(paths)
+	return paths
+}
