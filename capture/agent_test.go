@@ -208,6 +208,9 @@ func (w *world) verify(first uint64) {
 	if err := check.Order(all); err != nil {
 		w.t.Error(err)
 	}
+	if err := check.Fenced(check.From(w.t.Context(), w.st, w.db.source), w.db.source); err != nil {
+		w.t.Error(err)
+	}
 	if err := check.Complete(all, w.db.Committed(first, partitions)); err != nil {
 		w.t.Error(err)
 	}

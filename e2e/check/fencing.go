@@ -1,6 +1,22 @@
 package check
 
-import "github.com/runnel-dev/runnel/runtime/event"
+import (
+	"errors"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// Fenced says what is wrong with the writers of a stream, markers included.
+func Fenced(messages Messages, source string) error {
+	var r Report
+	if err := r.walk(messages, &fencing{r: &r, fence: event.FenceSubject(source)}); err != nil {
+		return err
+	}
+	if !r.Kept() {
+		return errors.New(r.Findings[0].Text)
+	}
+	return nil
+}
 
 // fencing: the stream has one writer at a time. Each begins with its own whole fence, which a stream whose beginning retention took
 // may lack for its first writer, and once there is a later one nothing of it follows.

@@ -3,6 +3,11 @@ package mutation
 // test is a test as a catcher.
 func test(pkg, run string) []Catcher { return []Catcher{{Package: pkg, Run: run}} }
 
+// crash is a short run of the crash harness with one kind of fault as a catcher.
+func crash(fault string) []Catcher {
+	return []Catcher{{Crash: []string{"-seconds=20", "-seed=7", "-topology=run", "-target=clickhouse", "-faults=" + fault}}}
+}
+
 // All mutations, from the source to the targets.
 var All = []Mutation{
 	{
@@ -10,7 +15,7 @@ var All = []Mutation{
 		File: "runtime/stream/chain.go",
 		Old:  "\tidle := c.window.empty()\n\tc.sendHeld(false)",
 		New:  "\tif event.Hash([]byte(m.ID))%1000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
-		By:   test("./e2e", "TestMainJob"),
+		By:   crash("kill.all"),
 	},
 	{
 		Name: "drop-100000", Breaks: "the publisher forgets one message in a hundred thousand",
@@ -24,7 +29,7 @@ var All = []Mutation{
 		File: "runtime/stream/chain.go",
 		Old:  "\tset(m.Header, headerExpectedLast, strconv.FormatUint(n-1, 10))",
 		New:  "\tset(m.Header, headerExpectedLast, strconv.FormatUint(n-1, 10)[:0])",
-		By:   test("./runtime/stream", "TestChainSurvivesTheNetwork"),
+		By:   test("./runtime/stream", "TestZombieIsFenced"),
 	},
 	{
 		Name: "resend-without-holds", Breaks: "what is not stored is sent again by a process that lost the slot",
@@ -45,7 +50,7 @@ var All = []Mutation{
 		File: "capture/start.go",
 		Old:  "\tid, err := a.stream.Fence(ctx, p.last, epoch, p.group, strconv.FormatUint(a.cfg.Random(), 36))",
 		New:  "\tid, err := event.Writer{Epoch: epoch, Base: p.last}, error(nil)",
-		By:   test("./capture", "TestZombie"),
+		By:   test("./capture", "TestDeath"),
 	},
 	{
 		Name: "half-fence", Breaks: "a fence has one marker, not as many as can be in flight",
@@ -123,7 +128,7 @@ var All = []Mutation{
 		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})",
 		New: "\tafter := l.read\n\tl.read = to\n\tif err := l.move(ctx); err != nil {\n\t\treturn err\n\t}\n" +
 			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: after, To: to, Events: events})",
-		By: test("./e2e", "TestElasticsearchAway"),
+		By: crash("kill@write.before"),
 	},
 	{
 		Name: "jump-ignored", Breaks: "a jump in the consumer's sequence is not looked at: what was lost on the way is passed",
