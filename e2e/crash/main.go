@@ -24,9 +24,12 @@ type options struct {
 	faults   []string
 	keep     bool
 	once     bool // instead of the length: until every fault was injected
-	ledger   string
+	record   bool
 	out      io.Writer
 }
+
+// ledgerFile is where docs/guarantees.md reads what was injected.
+const ledgerFile = "e2e/crash/ledger.json"
 
 // rate of the traffic in transactions a second: two cores carry three targets and the faults too.
 const rate = 80
@@ -43,7 +46,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
 	ci := flag.Bool("ci", false, "a fixed set of runs that injects every fault at least once")
 	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
-	flag.StringVar(&o.ledger, "record", "", "add the account to this file, such as e2e/crash/ledger.json")
+	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
 	flag.Parse()
 	o.out = os.Stdout
 	if *list {
@@ -101,8 +104,8 @@ func (o *options) run(ctx context.Context) (*Report, error) {
 	} else if !o.keep {
 		os.RemoveAll(dir)
 	}
-	if o.ledger != "" {
-		if e := report.record(o.ledger); err == nil {
+	if o.record {
+		if e := report.record(ledgerFile); err == nil {
 			err = e
 		}
 	}
