@@ -111,8 +111,15 @@ func (p *Process) Kill() {
 	<-done
 }
 
-// Stop freezes the process with SIGSTOP, Continue lets it go on.
-func (p *Process) Stop() error { return p.signal(syscall.SIGSTOP) }
+// Stop freezes the process with SIGSTOP, Continue lets it go on. One that has just ended is frozen in its next life.
+func (p *Process) Stop() error {
+	for end := time.Now().Add(10 * restartAfter); ; time.Sleep(restartAfter / 10) {
+		err := p.signal(syscall.SIGSTOP)
+		if !errors.Is(err, os.ErrProcessDone) || time.Now().After(end) {
+			return err
+		}
+	}
+}
 
 // Continue ends a Stop.
 func (p *Process) Continue() error { return p.signal(syscall.SIGCONT) }
