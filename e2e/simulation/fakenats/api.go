@@ -120,8 +120,9 @@ func (r *request) answer(kind string, content any, failed *failure) {
 	if r.reply == "" {
 		return
 	}
-	b := append([]byte(`{"type":"io.nats.jetstream.api.v1.`), kind...)
-	b = append(b, `_response"`...)
+	fields, _ := content.([]byte)
+	b := append(make([]byte, 0, len(fields)+256), `{"type":"io.nats.jetstream.api.v1.`...)
+	b = append(append(b, kind...), `_response"`...)
 	if failed != nil {
 		b = append(failed.append(append(b, `,"error":`...)), '}')
 	} else {

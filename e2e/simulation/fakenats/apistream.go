@@ -262,7 +262,8 @@ func (st *stream) info(subjects string) []byte {
 	if st.lastAt > 0 {
 		lastAt = stamp(st.lastAt)
 	}
-	b := append([]byte(`{"config":`), st.encoded...)
+	b := make([]byte, 0, len(st.encoded)+len(subjects)+512)
+	b = append(append(b, `{"config":`...), st.encoded...)
 	b = fmt.Appendf(b, `,"created":%q,"state":{"messages":%d,"bytes":%d,"first_seq":%d,"first_ts":%q,"last_seq":%d,"last_ts":%q,"consumer_count":%d`,
 		st.created.Format(time.RFC3339Nano), st.held, st.bytes, first, firstAt, st.last, lastAt, len(st.consumers))
 	if n := uint64(len(st.msgs)) - st.held; n > 0 {
@@ -310,7 +311,8 @@ func (r *request) get(st *stream) {
 		r.answer(kinds["MSG.GET"], nil, errNoMessage)
 		return
 	}
-	b := append([]byte(`{"message":{"subject":`), strconv.Quote(m.subject)...)
+	b := make([]byte, 0, 256+len(m.subject)+base64.StdEncoding.EncodedLen(len(m.raw)))
+	b = strconv.AppendQuote(append(b, `{"message":{"subject":`...), m.subject)
 	b = strconv.AppendUint(append(b, `,"seq":`...), m.seq, 10)
 	if m.header > 0 {
 		b = append(base64.StdEncoding.AppendEncode(append(b, `,"hdrs":"`...), m.headers()), '"')

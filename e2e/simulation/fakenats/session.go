@@ -206,6 +206,9 @@ func (s *Server) send(to, subject, reply string, header, data []byte) bool {
 
 func (sub *subscription) message(subject, reply string, header, data []byte) {
 	c := sub.c
+	if c.out == nil {
+		c.out = make([]byte, 0, len(subject)+len(reply)+len(header)+len(data)+256)
+	}
 	verb := "MSG "
 	if len(header) > 0 {
 		verb = "HMSG "
