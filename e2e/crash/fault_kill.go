@@ -102,10 +102,12 @@ var processFaults = []Fault{
 				return err
 			}
 			defer p.end()
-			for !p.logged(0, "standby: another agent") {
-				if err := pause(ctx, 20*time.Millisecond); err != nil {
-					return fmt.Errorf("a second agent does not wait: %w; see %s", err, p.log)
-				}
+			if _, err := w.AwaitLog(ctx, []*Process{p}, "standby: another agent", "capture started"); err != nil {
+				return fmt.Errorf("a further agent neither waits nor works: %w; see %s", err, p.log)
+			}
+			if p.captures() { // the others were not there
+				p.Kill()
+				return p.Fault()
 			}
 			w.Agent().Kill()
 			if err := pause(ctx, 2*time.Second); err != nil {
