@@ -15,7 +15,7 @@ var All = []Mutation{
 		File: "runtime/stream/chain.go",
 		Old:  "\tidle := c.window.empty()\n\tc.sendHeld(false)",
 		New:  "\tif event.Hash([]byte(m.ID))%1000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
-		By:   crash("kill.all"),
+		By:   test("./e2e/mutate", "TestManyMessages"),
 	},
 	{
 		Name: "drop-100000", Breaks: "the publisher forgets one message in a hundred thousand",
@@ -128,7 +128,7 @@ var All = []Mutation{
 		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})",
 		New: "\tafter := l.read\n\tl.read = to\n\tif err := l.move(ctx); err != nil {\n\t\treturn err\n\t}\n" +
 			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: after, To: to, Events: events})",
-		By: crash("kill@write.before"),
+		By: test("./runtime/host", "TestFloorWaitsForTheTarget"),
 	},
 	{
 		Name: "jump-ignored", Breaks: "a jump in the consumer's sequence is not looked at: what was lost on the way is passed",
@@ -142,7 +142,7 @@ var All = []Mutation{
 		File: "runtime/host/consumer.go",
 		Old:  "\t\tif p.Delivered != c.sequence {",
 		New:  "\t\tif p.Delivered < c.sequence {",
-		By:   test("./runtime/host", "TestDeliveriesAreLost"),
+		By:   test("./runtime/host", "TestTheLastDeliveryIsLost"),
 	},
 	{
 		Name: "sequences-not-versions", Breaks: "a floor above a stream that lost its end is compared by its sequence: what is stored below it again is passed",
