@@ -86,7 +86,8 @@ var errAgain = errors.New("the agent must start again")
 // Run moves changes until ctx ends, and then returns nil once everything sent is stored and recorded.
 //
 // It returns *GapError where the stream cannot go on without losing changes, stream.ErrFenced where another agent has taken
-// the stream over, and what went wrong if the first start fails. After that, whatever may pass is tried again for ever.
+// the stream over, stream.ErrNoStream where the stream was deleted, and what went wrong if the first start fails. After that,
+// whatever may pass is tried again for ever.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.cfg.Observer.state(Stopped, "")
 	wait := time.Duration(0)
@@ -101,6 +102,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		case errors.Is(err, stream.ErrFenced):
 			return fmt.Errorf("%w; see which other agent runs on it", err)
+		case errors.Is(err, stream.ErrNoStream): // it was deleted; whoever made it makes it again, and another agent goes on
+			return err
 		case ctx.Err() != nil:
 			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 				return nil // nothing had been sent

@@ -318,6 +318,26 @@ func TestStreamLost(t *testing.T) {
 	}
 }
 
+// A stream that is deleted while an agent runs ends it: the stream is not its to make again.
+func TestStreamDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false)
+	w.until(p, "the load", func() bool { return w.record().Load.Done })
+	js, err := conn.NC.JetStream()
+	if err == nil {
+		err = js.DeleteStream(w.st.Name())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.traffic(0)
+	if err := w.result(p); !errors.Is(err, stream.ErrNoStream) {
+		t.Errorf("the agent ended with %v, want that there is no such stream", err)
+	}
+}
+
 // rewound is a stream that, for one read, shows less than it acknowledged, or does not answer for a while.
 type rewound struct {
 	*stream.Stream
