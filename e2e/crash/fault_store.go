@@ -101,8 +101,9 @@ var storeFaults = []Fault{
 			for _, d := range w.disks() {
 				d.Fill(w)
 			}
-			// What an operator has to do: make room under an embedded server, and start an external one anew.
-			_, err := w.AwaitLog(ctx, w.Agents, "everything goes on by itself then", "until its server is started again")
+			// What an operator has to do: make room under an embedded server, start an external one anew, look at each of a cluster.
+			_, err := w.AwaitLog(ctx, w.Agents, "everything goes on by itself then", "until its server is started again",
+				"look at the log and the disk of each server")
 			err = errors.Join(err, pause(ctx, between(r, 0, 5*time.Second)))
 			for _, d := range w.disks() {
 				d.Free(w)

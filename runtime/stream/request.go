@@ -142,7 +142,8 @@ func (c *Conn) gaveUp(ctx context.Context, last error) error {
 		last = d
 	}
 	if last == nil || errors.Is(last, ctx.Err()) {
-		return fmt.Errorf("JetStream does not answer: %w", ctx.Err())
+		// As where most servers of a cluster are away or cannot write: then it has no leader.
+		return fmt.Errorf("JetStream does not answer: %w; if that lasts look at the log and the disk of each server", ctx.Err())
 	}
 	return fmt.Errorf("JetStream does not answer (%w): %w", last, ctx.Err())
 }
