@@ -250,6 +250,34 @@ func (s slow) Handle(ctx context.Context, b sink.Batch) error {
 	return s.target.Handle(ctx, b)
 }
 
+// One event may take longer than the deadline: a target that knows what is late gets more and more time for it.
+func TestOneSlowEventIsWritten(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	f.put(f.schema, keys(1, 4)...)
+	name := newFunction(t, f, "$.public.orders", "")
+	h := newTarget(t)
+	start(t, name, func() sink.Handler { return heavy{h} }, func(c *host.Config) { c.WriteDeadline = 50 * time.Millisecond })
+	h.complete(t, f.events)
+	if h.back != 0 {
+		t.Errorf("%d events came again", h.back)
+	}
+}
+
+// heavy needs longer for each event than a write may take, and is guarded.
+type heavy struct{ *target }
+
+func (heavy) Sweep(context.Context, sink.Sweep) error { return nil }
+
+func (s heavy) Handle(ctx context.Context, b sink.Batch) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Duration(b.Len()) * 120 * time.Millisecond):
+	}
+	return s.target.Handle(ctx, b)
+}
+
 func TestAnotherFunctionIsNotDelayed(t *testing.T) {
 	t.Parallel()
 	f := newFeeder(t, stream.Settings{Partitions: 2})

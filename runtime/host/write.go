@@ -84,12 +84,12 @@ func (w *writer) combine(ctx context.Context) {
 // deliver ends when each job is over: durable, or with an error.
 func (w *writer) deliver(ctx context.Context, jobs []*job) {
 	again := w.g.host.backoff()
-	for {
+	for patience := time.Duration(1); ; {
 		jobs = w.ready(ctx, jobs)
 		if len(jobs) == 0 {
 			return
 		}
-		err := w.handle(ctx, jobs)
+		err := w.handle(ctx, jobs, patience)
 		if err == nil {
 			for _, j := range jobs {
 				j.durable()
@@ -104,6 +104,9 @@ func (w *writer) deliver(ctx context.Context, jobs []*job) {
 				w.g.health.failed(w.g, j.lane, err)
 			}
 		}
+		if slow := (lateError{}); errors.As(err, &slow) && w.guarded() {
+			patience = min(2*patience, mostPatience)
+		}
 		w.prove(ctx, jobs)
 		if again.wait(ctx, err) != nil {
 			finish(jobs, ctx.Err())
@@ -111,6 +114,13 @@ func (w *writer) deliver(ctx context.Context, jobs []*job) {
 		}
 	}
 }
+
+// mostPatience is how many times the deadline a single event may take.
+const mostPatience = 10
+
+// guarded says that what comes late changes nothing in the target: it compares versions, or keeps the checkpoint. There an event
+// that takes longer than the deadline, as a row of many megabytes may, gets more time at each try; it would else never be written.
+func (w *writer) guarded() bool { return w.g.sweeper != nil || w.g.points != nil }
 
 // prove settles what a batch in memory holds in full before it waits: retention may pass it meanwhile.
 func (w *writer) prove(ctx context.Context, jobs []*job) {
@@ -154,8 +164,9 @@ func (w *writer) confirm(ctx context.Context, l *lane) error {
 	}
 }
 
-// handle is one try. It is not cut short when the worker stops: the batch is finished, within the deadline.
-func (w *writer) handle(ctx context.Context, jobs []*job) error {
+// handle is one try. It is not cut short when the worker stops: the batch is finished, within the deadline. One that gets more time
+// than that is cut.
+func (w *writer) handle(ctx context.Context, jobs []*job, patience time.Duration) error {
 	b := sink.Batch{Function: w.g.f.name, Generation: w.g.record.Generation, Partitions: w.g.source.Partitions(), Spans: make([]sink.Span, len(jobs))}
 	bytes := int64(0)
 	for i, j := range jobs {
@@ -165,6 +176,10 @@ func (w *writer) handle(ctx context.Context, jobs []*job) error {
 		}
 	}
 	limited, cancel := w.deadline(ctx)
+	if patience > 1 {
+		cancel()
+		limited, cancel = context.WithTimeout(ctx, patience*w.g.host.cfg.WriteDeadline)
+	}
 	defer cancel()
 	began := time.Now()
 	failpoint.At(failpoint.WriteBefore)
