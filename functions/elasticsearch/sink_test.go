@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,6 +127,17 @@ func TestSink(t *testing.T) {
 		must(t, s.Handle(ctx, batch(put(4, 1, "a", `,"price":4`), del(9, 77, "none"))))
 		if got := g.source("never-items", "1%7Ca"); got != "" {
 			t.Errorf("an older write raised the dead: %s", got)
+		}
+	})
+
+	// The value of a large column that did not change, and is not known, never goes missing.
+	t.Run("Unavailable", func(t *testing.T) {
+		s := g.sink("unavailable-{table}")
+		e := put(2, 1, "a", ``)
+		e.Unavailable = []string{"doc"}
+		must(t, s.Handle(ctx, batch(put(1, 1, "a", `,"doc":"large"`), e)))
+		if got := g.source("unavailable-items", "1%7Ca"); !strings.Contains(got, `"doc":"large"`) {
+			t.Errorf("got %s, want the value that is known", got)
 		}
 	})
 
@@ -303,6 +315,44 @@ func TestSink(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// Elasticsearch keeps the version of a document that was deleted in memory. Killed, it reads them again from its log. Stopped in
+// order it forgets them: then what comes again comes in order, with the delete at its end.
+func TestTombstonesAfterANodeRestart(t *testing.T) {
+	t.Parallel()
+	node := servers.Elasticsearch(t, "")
+	g := target{t, "http://" + node.Addr}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	s := g.sink("{table}")
+	b := batch(put(1, 1, "a", ``), put(2, 1, "a", ``), del(3, 1, "a"))
+	must(t, s.Handle(t.Context(), b))
+	node.Kill()
+	node.Restart(t)
+	eventually(t, func() error { return s.Handle(t.Context(), batch(put(2, 1, "a", ``))) })
+	if got := g.source("items", "1%7Ca"); got != "" {
+		t.Errorf("an older write raised the dead after a kill: %s", got)
+	}
+	node.Stop(syscall.SIGTERM)
+	node.Restart(t)
+	eventually(t, func() error { return s.Handle(t.Context(), b) })
+	if got := g.source("items", "1%7Ca"); got != "" {
+		t.Errorf("a batch that came again raised the dead: %s", got)
+	}
+}
+
+// eventually tries while the server comes up.
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	for end := time.Now().Add(90 * time.Second); ; <-time.After(50 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if sink.IsHalt(err) || sink.IsPermanent(err) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestUnreachableIsRetried(t *testing.T) {
