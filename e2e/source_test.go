@@ -154,29 +154,3 @@ func TestLargeRow(t *testing.T) {
 	}
 	p.stop()
 }
-
-// After a kill -9 the pipeline works again at once: nothing waits for a lease or a lock of the dead process.
-func TestRestart(t *testing.T) {
-	t.Parallel()
-	p := newPipeline(t, oneTarget)
-	p.fill(1000)
-	p.start()
-	p.equal(30 * time.Second)
-	to := p.connect(p.target.PostgresURL())
-	for i := range 3 {
-		p.change(i + 1)
-		p.kill()
-		p.exec(p.source.PostgresURL(), `update orders set comment = 'again' where id = 1`)
-		began := time.Now()
-		p.start()
-		p.eventually("the first change after the restart", 20*time.Second, func() bool {
-			var comment *string
-			err := to.QueryRow(t.Context(), `select comment from orders where id = 1`).Scan(&comment)
-			return err == nil && comment != nil && *comment == "again"
-		})
-		t.Logf("back after %v", time.Since(began))
-		p.exec(p.source.PostgresURL(), `update orders set comment = null where id = 1`)
-		p.equal(30 * time.Second)
-	}
-	p.stop()
-}

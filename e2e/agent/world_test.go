@@ -178,6 +178,11 @@ func (w *world) differences(tables ...string) (text string) {
 	if err := check.Order(all); err != nil {
 		w.t.Error(err)
 	}
+	for _, m := range all {
+		if err := w.stream.Resolve(ctx, m); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	schemas := map[string]*event.Schema{}
 	entries, err := w.registry.Schemas.All(ctx, "shop.>")
 	if err != nil {
