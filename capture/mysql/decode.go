@@ -1,0 +1,558 @@
+package mysql
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
+	"github.com/google/uuid"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/capture/mysql/myjson"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+// decoder makes items of the log's events.
+type decoder struct {
+	log   *Log
+	after event.Position // was read before, within its transaction
+	at    place          // up to here all was read
+	tx    transaction
+
+	tables     map[uint64]*relation // by the log's number of a table
+	structures map[event.Table]*structure
+	now        map[event.Table]*structure // as information_schema says, since the last change of structure
+
+	items   []capture.Item
+	changes []event.Change
+	index   []int // of an item: which change, or -1
+	held    int   // change that is kept back until it is known whether it is its transaction's last; -1 for none
+	size    int
+}
+
+// transaction that is being read.
+type transaction struct {
+	open     bool
+	gtid     gtid
+	xid      uint64
+	commitMS int64
+	rows     uint64 // changed by it, captured or not
+	order    int64
+	changed  bool // captured
+}
+
+// relation is a table as the log numbers it.
+type relation struct {
+	*structure
+	captured bool
+	wires    []byte
+	metas    []uint16
+}
+
+func (d *decoder) init(l *Log, after event.Position) {
+	*d = decoder{log: l, after: after, held: -1, tables: map[uint64]*relation{}, structures: map[event.Table]*structure{}, now: map[event.Table]*structure{}}
+}
+
+// reset forgets what was given, but for the change that is held back.
+func (d *decoder) reset() {
+	if d.held >= 0 {
+		d.changes = append(d.changes[:0:0], d.changes[d.held])
+		d.held = 0
+	} else {
+		d.changes = d.changes[:0:0]
+	}
+	d.items, d.index, d.size = d.items[:0], d.index[:0], 0
+}
+
+func (d *decoder) ready() bool { return len(d.items) > 0 }
+func (d *decoder) full() bool  { return d.ready() && (d.size >= runBytes || len(d.items) >= runItems) }
+
+func (d *decoder) run(more bool) capture.Run {
+	for i, c := range d.index {
+		if c >= 0 {
+			d.items[i].Change = &d.changes[c]
+		}
+	}
+	return capture.Run{Items: d.items, More: more}
+}
+
+func (d *decoder) push(i capture.Item, change int) {
+	d.items = append(d.items, i)
+	d.index = append(d.index, change)
+}
+
+// release gives the held change.
+func (d *decoder) release() {
+	if d.held >= 0 {
+		c := &d.changes[d.held]
+		d.push(capture.Item{Kind: capture.Changed, XID: d.tx.xid, Position: c.Position, Schema: c.Schema}, d.held)
+		d.held = -1
+	}
+}
+
+// rawRows leaves the rows as bytes: they are decoded where the table is known.
+func rawRows(e *replication.RowsEvent, b []byte) error {
+	n, err := e.DecodeHeader(b)
+	e.Rows = [][]any{{b[n:]}}
+	return err
+}
+
+// event handles one event.
+func (d *decoder) event(ctx context.Context, e *replication.BinlogEvent) error {
+	if err := d.handle(ctx, e); err != nil {
+		return fmt.Errorf("decode the log at %d:%d: %w", d.at.file, e.Header.LogPos, err)
+	}
+	// Within a transaction nothing is complete. Events that the server makes up have no place.
+	if !d.tx.open && e.Header.LogPos > 0 && e.Header.EventType != replication.ROTATE_EVENT {
+		d.at.at = max(d.at.at, uint64(e.Header.LogPos))
+	}
+	if !d.tx.open {
+		d.met()
+	}
+	return nil
+}
+
+func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error {
+	switch x := e.Event.(type) {
+	case *replication.RotateEvent:
+		p, err := placeOf(string(x.NextLogName), x.Position)
+		if d.at.before(p) || p.file != d.at.file {
+			d.at = p
+		}
+		clear(d.tables)
+		return err
+	case *replication.GTIDEvent:
+		return d.beginMySQL(x, e.Header)
+	case *replication.GtidTaggedLogEvent:
+		return setup("the log has GTIDs with tags", "SET GLOBAL gtid_next without a tag; tags are not supported")
+	case *replication.MariadbGTIDEvent:
+		g := gtid{fmt.Sprintf("%d-%d", x.GTID.DomainID, x.GTID.ServerID), x.GTID.SequenceNumber}
+		return d.begin(g, e.Header, int64(e.Header.Timestamp)*1000, x.Flags&(flagPrepared|flagCompleted) != 0)
+	case *replication.XIDEvent:
+		return d.commit()
+	case *replication.QueryEvent:
+		return d.query(x)
+	case *replication.TableMapEvent:
+		return d.table(ctx, x)
+	case *replication.RowsEvent:
+		return d.rows(x, e)
+	case *replication.TransactionPayloadEvent:
+		for _, inner := range x.Events {
+			if r, ok := inner.Event.(*replication.RowsEvent); ok { // decoded already, by a parser of its own: back to the bytes
+				if err := rawRows(r, inner.RawData[replication.EventHeaderSize:]); err != nil {
+					return err
+				}
+			}
+			if err := d.handle(ctx, inner); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if e.Header.EventType == replication.XA_PREPARE_LOG_EVENT {
+		return d.prepared(e.RawData)
+	}
+	return nil
+}
+
+// Flags of MariaDB's GTID event.
+const (
+	flagPrepared  = 64  // of XA
+	flagCompleted = 128 // XA
+)
+
+func (d *decoder) beginMySQL(x *replication.GTIDEvent, h *replication.EventHeader) error {
+	if h.EventType == replication.ANONYMOUS_GTID_EVENT {
+		return setup("the log has transactions without a GTID", "SET GLOBAL gtid_mode = ON")
+	}
+	id, err := uuid.FromBytes(x.SID)
+	if err != nil {
+		return fmt.Errorf("GTID event: %w", err)
+	}
+	ms := int64(h.Timestamp) * 1000
+	if x.ImmediateCommitTimestamp > 0 {
+		ms = int64(x.ImmediateCommitTimestamp / 1000)
+	}
+	return d.begin(gtid{id.String(), uint64(x.GNO)}, h, ms, false)
+}
+
+func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS int64, phased bool) error {
+	if phased {
+		return errXA()
+	}
+	if err := d.commit(); err != nil { // of one whose end was not known as such
+		return err
+	}
+	if h.LogPos > h.EventSize {
+		d.at.at = max(d.at.at, uint64(h.LogPos-h.EventSize))
+	}
+	d.tx = transaction{open: true, gtid: g, commitMS: commitMS}
+	var err error
+	d.tx.xid, err = d.log.xid(g, d.at)
+	return err
+}
+
+func errXA() error {
+	return setup("the log has an XA transaction of two phases, which is not supported",
+		"commit with ONE PHASE, or leave XA; then go on with --resnapshot")
+}
+
+// prepared is the end of XA's first phase, or of one that has a single phase.
+func (d *decoder) prepared(raw []byte) error {
+	if len(raw) <= replication.EventHeaderSize || raw[replication.EventHeaderSize] == 0 {
+		return errXA()
+	}
+	return d.commit()
+}
+
+func (d *decoder) commit() error {
+	if !d.tx.open {
+		return nil
+	}
+	if d.held >= 0 {
+		d.changes[d.held].Last = true
+		d.release()
+	}
+	d.tx.open = false
+	d.log.complete(d.tx.gtid)
+	d.push(capture.Item{Kind: capture.Committed, XID: d.tx.xid, Position: d.tx.gtid.end()}, -1)
+	return nil
+}
+
+// query is a statement: around rows, or one of structure, which is a transaction of its own.
+func (d *decoder) query(x *replication.QueryEvent) error {
+	text := string(x.Query)
+	kind, t := parse(string(x.Schema), text)
+	switch kind {
+	case begins:
+		return nil
+	case commits:
+		return d.commit()
+	case xa:
+		if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA START") || strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA END") {
+			return nil // what follows says whether it has two phases
+		}
+		return errXA()
+	case saves:
+		return nil
+	case rollsBack:
+		if d.tx.changed {
+			return setup("a transaction with changes was logged and rolled back: it wrote to tables without transactions too, "+text,
+				"use InnoDB for all tables; then go on with --resnapshot")
+		}
+		return d.commit()
+	case changes:
+		return setup("the log has a statement that changes rows, not the rows: "+clip(text),
+			"SET GLOBAL binlog_format = 'ROW' and let all sessions connect again; then go on with --resnapshot")
+	case truncates:
+		if d.log.source.captured(t) {
+			if err := d.truncate(t); err != nil {
+				return err
+			}
+		}
+	case other:
+	}
+	clear(d.now)
+	clear(d.tables)
+	if d.tx.open && !strings.Contains(strings.ToUpper(text), "START TRANSACTION") { // CREATE TABLE … SELECT goes on with its rows
+		return d.commit()
+	}
+	return nil
+}
+
+func clip(s string) string { return s[:min(len(s), 80)] }
+
+func (d *decoder) truncate(t event.Table) error {
+	d.tx.rows++
+	s := d.structures[t]
+	if s == nil {
+		now, err := d.look(context.Background(), t)
+		if err != nil || now == nil { // dropped since: it is loaded anew when it is back
+			return err
+		}
+		s = now
+	}
+	return d.add(s, event.Truncate, 0, nil, nil)
+}
+
+// look is what a table is now.
+func (d *decoder) look(ctx context.Context, t event.Table) (*structure, error) {
+	if s, ok := d.now[t]; ok {
+		return s, nil
+	}
+	c, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	all, err := d.log.source.look(c, d.log.control, &t)
+	if err != nil {
+		return nil, err
+	}
+	d.now[t] = nil
+	if len(all) > 0 {
+		d.now[t] = all[0]
+	}
+	return d.now[t], nil
+}
+
+// table is the description of a table that rows follow of.
+func (d *decoder) table(ctx context.Context, m *replication.TableMapEvent) error {
+	t := event.Table{Schema: string(m.Schema), Name: string(m.Table)}
+	if r := d.tables[m.TableID]; r != nil && r.table == t && bytes.Equal(r.wires, m.ColumnType) {
+		return nil
+	}
+	r := &relation{structure: &structure{table: t}, captured: d.log.source.captured(t), wires: bytes.Clone(m.ColumnType), metas: m.ColumnMeta}
+	d.tables[m.TableID] = r
+	if !r.captured {
+		return nil
+	}
+	now, err := d.look(ctx, t)
+	if err != nil {
+		return err
+	}
+	s, err := d.log.source.mapped(m, now, d.log.collations)
+	if err != nil {
+		return err
+	}
+	if old := d.structures[t]; old != nil && old.schema.Fingerprint() == s.schema.Fingerprint() {
+		s.schema = old.schema
+	} else {
+		d.push(capture.Item{Kind: capture.Structure, XID: d.tx.xid, Position: d.log.info.Confirmed, Schema: s.schema}, -1)
+	}
+	d.structures[t], r.structure = s, s
+	return nil
+}
+
+// rows are changes of one table.
+func (d *decoder) rows(x *replication.RowsEvent, e *replication.BinlogEvent) error {
+	r := d.tables[x.TableID]
+	if r == nil {
+		return fmt.Errorf("rows of table %d, which was not described", x.TableID)
+	}
+	b, ok := x.Rows[0][0].([]byte)
+	if !ok {
+		return errors.New("rows were decoded already")
+	}
+	var op event.Op
+	switch e.Header.EventType {
+	case replication.WRITE_ROWS_EVENTv1, replication.WRITE_ROWS_EVENTv2, replication.MARIADB_WRITE_ROWS_COMPRESSED_EVENT_V1:
+		op = event.Create
+	case replication.UPDATE_ROWS_EVENTv1, replication.UPDATE_ROWS_EVENTv2, replication.MARIADB_UPDATE_ROWS_COMPRESSED_EVENT_V1:
+		op = event.Update
+	case replication.DELETE_ROWS_EVENTv1, replication.DELETE_ROWS_EVENTv2, replication.MARIADB_DELETE_ROWS_COMPRESSED_EVENT_V1:
+		op = event.Delete
+	case replication.PARTIAL_UPDATE_ROWS_EVENT:
+		return setup(fmt.Sprintf("the log has parts of JSON values of %s instead of the values", r.table),
+			"SET GLOBAL binlog_row_value_options = '' and let all sessions connect again; then go on with --resnapshot")
+	default:
+		return fmt.Errorf("rows in an event of type %s", e.Header.EventType)
+	}
+	switch e.Header.EventType {
+	case replication.MARIADB_WRITE_ROWS_COMPRESSED_EVENT_V1, replication.MARIADB_UPDATE_ROWS_COMPRESSED_EVENT_V1, replication.MARIADB_DELETE_ROWS_COMPRESSED_EVENT_V1:
+		var err error
+		if b, err = mysql.DecompressMariadbData(b); err != nil {
+			return err
+		}
+	default:
+	}
+	full := present(x.ColumnBitmap1, len(r.wires)) == len(r.wires) && (op != event.Update || present(x.ColumnBitmap2, len(r.wires)) == len(r.wires))
+	if r.captured && (!full || int(x.ColumnCount) != len(r.wires)) {
+		return setup(fmt.Sprintf("the log has only some columns of %s: a session writes with binlog_row_image other than FULL", r.table),
+			"SET GLOBAL binlog_row_image = 'FULL' and let all sessions connect again; then go on with --resnapshot")
+	}
+	for len(b) > 0 {
+		var err error
+		d.tx.rows++
+		if !r.captured {
+			b, err = r.pass(b, x.ColumnBitmap1)
+			if err == nil && op == event.Update {
+				b, err = r.pass(b, x.ColumnBitmap2)
+			}
+		} else {
+			b, err = d.row(r.structure, op, b)
+		}
+		if err != nil {
+			return fmt.Errorf("table %s: %w", r.table, err)
+		}
+	}
+	return nil
+}
+
+func present(bitmap []byte, columns int) int {
+	n := 0
+	for i := range columns {
+		n += int(bitmap[i/8] >> (i % 8) & 1)
+	}
+	return n
+}
+
+// pass skips one image.
+func (r *relation) pass(b, bitmap []byte) ([]byte, error) {
+	columns := present(bitmap, len(r.wires))
+	nulls := (columns + 7) / 8
+	if len(b) < nulls {
+		return nil, errRow
+	}
+	null, b := b[:nulls], b[nulls:]
+	n := 0
+	for i, wire := range r.wires {
+		if bitmap[i/8]>>(i%8)&1 == 0 {
+			continue
+		}
+		if null[n/8]>>(n%8)&1 == 0 {
+			size, err := myjson.Size(b, wire, r.metas[i])
+			if err != nil {
+				return nil, err
+			}
+			b = b[size:]
+		}
+		n++
+	}
+	return b, nil
+}
+
+var errRow = errors.New("a row of the log is damaged")
+
+// row decodes one row's change.
+func (d *decoder) row(s *structure, op event.Op, b []byte) (rest []byte, err error) {
+	first, b, err := s.image(make([]byte, 0, 64+2*min(len(b), 4096)), b)
+	if err != nil {
+		return nil, err
+	}
+	keyed := len(s.schema.KeyColumns()) > 0
+	if op == event.Create {
+		return b, d.add(s, op, 0, nil, first)
+	}
+	if op == event.Delete {
+		if keyed {
+			first = s.keyOf(first)
+		}
+		return b, d.add(s, op, 0, first, nil)
+	}
+	second, b, err := s.image(make([]byte, 0, len(first)+64), b)
+	if err != nil {
+		return nil, err
+	}
+	if !keyed {
+		return b, d.add(s, op, 0, first, second)
+	}
+	old, key := s.keyOf(first), s.keyOf(second)
+	if bytes.Equal(old, key) {
+		return b, d.add(s, op, 0, nil, second)
+	}
+	if err := d.add(s, event.Delete, 0, old, nil); err != nil {
+		return nil, err
+	}
+	return b, d.add(s, event.Create, 1, nil, second)
+}
+
+// image decodes one image of a row into a JSON object.
+func (s *structure) image(dst, b []byte) (_, rest []byte, err error) {
+	nulls := (len(s.columns) + 7) / 8
+	if len(b) < nulls {
+		return nil, nil, errRow
+	}
+	null, b := b[:nulls], b[nulls:]
+	dst = append(dst, '{')
+	for i := range s.columns {
+		c := &s.columns[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, c.member...)
+		if null[i/8]>>(i%8)&1 == 1 {
+			dst = append(dst, "null"...)
+			continue
+		}
+		var n int
+		if dst, n, err = c.json.AppendLog(dst, b, c.wire, c.meta); err != nil {
+			return nil, nil, fmt.Errorf("column %s: %w", c.name, err)
+		}
+		b = b[n:]
+	}
+	return append(dst, '}'), b, nil
+}
+
+// keyOf is the row with its key columns alone, in table order.
+func (s *structure) keyOf(row []byte) []byte {
+	r := event.RowOf(row)
+	dst := []byte{'{'}
+	for i := range s.columns {
+		c := &s.columns[i]
+		if c.key == 0 {
+			continue
+		}
+		if len(dst) > 1 {
+			dst = append(dst, ',')
+		}
+		v, _ := r.Column(c.name)
+		dst = append(append(dst, c.member...), v...)
+	}
+	return append(dst, '}')
+}
+
+// add holds the change back and releases the one before.
+func (d *decoder) add(s *structure, op event.Op, part uint32, before, after []byte) error {
+	d.tx.order++
+	d.tx.changed = true
+	p := event.Position{Origin: d.tx.gtid.origin, Commit: d.tx.gtid.number, Change: d.tx.rows, Part: part}
+	if d.after.Change > 0 && p.Origin == d.after.Origin && p.Commit == d.after.Commit && p.Compare(d.after) <= 0 {
+		return nil
+	}
+	d.release()
+	d.changes = append(d.changes, event.Change{Op: op, Schema: s.schema, Before: before, After: after, Position: p,
+		CommitMS: d.tx.commitMS, Order: d.tx.order})
+	d.held = len(d.changes) - 1
+	d.size += len(before) + len(after) + 64
+	return nil
+}
+
+// met gives the marks that the log has come to.
+func (d *decoder) met() {
+	if d.tx.open {
+		return
+	}
+	l := d.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.marks[:0]
+	for _, m := range l.marks {
+		if d.at.before(m.at) {
+			left = append(left, m)
+			continue
+		}
+		d.push(capture.Item{Kind: capture.Marked, Mark: m.id}, -1)
+	}
+	l.marks = left
+}
+
+// Numbers of transactions within a run of the log: MySQL's hold the origin's place in a list and the GTID's number, MariaDB's where the
+// transaction begins in the binlog; so each says by itself whether a snapshot shows it.
+const (
+	numberBits = 48
+	fileBits   = 24
+)
+
+func (l *Log) xid(g gtid, at place) (uint64, error) {
+	if l.source.cfg.Flavor == MariaDB {
+		if bits.Len64(at.at) > 64-fileBits {
+			return 0, fmt.Errorf("the binlog is too long: %d bytes", at.at)
+		}
+		return at.file<<(64-fileBits) | at.at, nil
+	}
+	if bits.Len64(g.number) > numberBits {
+		return 0, fmt.Errorf("GTID %s: numbers above 2^%d are not supported", g, numberBits)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, o := range l.origins {
+		if o == g.origin {
+			return uint64(i)<<numberBits | g.number, nil
+		}
+	}
+	l.origins = append(l.origins, g.origin)
+	return uint64(len(l.origins)-1)<<numberBits | g.number, nil
+}

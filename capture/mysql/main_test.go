@@ -1,0 +1,204 @@
+package mysql_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	"go.uber.org/goleak"
+
+	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/capture/mysql"
+	"github.com/runnel-dev/runnel/e2e/servers"
+	"github.com/runnel-dev/runnel/runtime/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// flavors are the servers that each test runs on.
+var flavors = []struct {
+	name  string
+	start func(servers.TB, ...string) *servers.Server
+}{{mysql.MySQL, servers.MySQL8}, {mysql.MariaDB, servers.MariaDB}}
+
+// each runs a test on a server of each flavor.
+func each(t *testing.T, test func(t *testing.T, w *world), args ...string) {
+	t.Parallel()
+	for _, f := range flavors {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			s := f.start(t, args...)
+			w := &world{t: t, flavor: f.name, server: s}
+			w.db = w.connect()
+			w.exec("CREATE DATABASE shop", "USE shop")
+			test(t, w)
+		})
+	}
+}
+
+// world is a server with a session.
+type world struct {
+	t      *testing.T
+	flavor string
+	server *servers.Server
+	db     *client.Conn
+}
+
+func (w *world) connect() *client.Conn {
+	w.t.Helper()
+	c, err := client.Connect(w.server.Addr, "root", "", "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = c.Close() }) // the server may be gone
+	run(w.t, c, "SET NAMES utf8mb4, sql_mode = ''")
+	return c
+}
+
+func run(t *testing.T, c *client.Conn, statements ...string) {
+	t.Helper()
+	for _, sql := range statements {
+		if _, err := c.Execute(sql); err != nil {
+			t.Fatalf("%.200s: %v", sql, err)
+		}
+	}
+}
+
+func (w *world) exec(statements ...string) { w.t.Helper(); run(w.t, w.db, statements...) }
+
+func (w *world) text(sql string) string {
+	w.t.Helper()
+	r, err := w.db.Execute(sql)
+	if err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	v, err := r.GetString(0, 0)
+	if err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func (w *world) source(tables ...string) *mysql.Source {
+	w.t.Helper()
+	s, err := mysql.New(mysql.Config{Name: "shop", Flavor: w.flavor, URL: w.server.MySQLURL(), Tables: tables})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// log is an opened log.
+type log struct {
+	capture.Log
+	capture.Tracker
+	capture.Snapshotter
+	t *testing.T
+}
+
+// open takes the log; since "" it begins now, else where a set and positions say.
+func (w *world) open(s *mysql.Source, set string, since ...event.Position) *log {
+	w.t.Helper()
+	l, err := s.Acquire(w.t.Context(), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = l.Close(context.Background()) })
+	out := &log{Log: l, Tracker: l.(capture.Tracker), Snapshotter: l.(capture.Snapshotter), t: w.t}
+	if err := out.Resume(set, since); err != nil {
+		w.t.Fatal(err)
+	}
+	after := l.Info().Confirmed
+	if len(since) > 0 {
+		after = since[len(since)-1]
+	}
+	if err := l.Check(w.t.Context(), after, after, ""); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := l.Start(w.t.Context(), after, event.Position{}); err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+// item is a copy of what the log said.
+type item struct {
+	capture.Item
+	before, after string
+	op            event.Op
+	last          bool
+}
+
+func (i item) String() string {
+	if i.Kind != capture.Changed {
+		return fmt.Sprintf("kind %d %s %s", i.Kind, i.Position, i.Mark)
+	}
+	return fmt.Sprintf("%s %s %s %s", i.op, i.Schema.Table, i.before, i.after)
+}
+
+// until reads until an item is what is asked for.
+func (l *log) until(found func(item) bool) []item {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), 60*time.Second)
+	defer cancel()
+	var all []item
+	for {
+		r, err := l.Next(ctx)
+		if err != nil {
+			l.t.Fatalf("after %d items: %v", len(all), err)
+		}
+		done := false
+		for _, i := range r.Items {
+			c := item{Item: i}
+			if i.Change != nil {
+				c.before, c.after, c.op, c.last = string(i.Change.Before), string(i.Change.After), i.Change.Op, i.Change.Last
+				change := *i.Change
+				c.Change = &change
+			}
+			all = append(all, c)
+			done = done || found(c)
+		}
+		if done {
+			return all
+		}
+	}
+}
+
+// changes are the changes until one of a table.
+func (l *log) changes(table string) []item {
+	l.t.Helper()
+	var out []item
+	for _, i := range l.until(func(i item) bool { return i.Kind == capture.Changed && i.Schema.Table.Name == table }) {
+		if i.Kind == capture.Changed {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// fails reads until the log ends with an error.
+func (l *log) fails() error {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(l.t.Context(), 60*time.Second)
+	defer cancel()
+	for {
+		if _, err := l.Next(ctx); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				l.t.Fatal("the log goes on")
+			}
+			return err
+		}
+	}
+}
+
+func lines(items []item) string {
+	var b strings.Builder
+	for _, i := range items {
+		fmt.Fprintln(&b, i)
+	}
+	return b.String()
+}
