@@ -159,7 +159,11 @@ func writePains(b *bytes.Buffer) {
 			for i, r := range p.reports {
 				links = append(links, fmt.Sprintf("[%d](%s%s)", i+1, github, r))
 			}
-			why := strings.TrimSpace(strings.Join([]string{code(p.tests), p.because}, " "))
+			why := code(p.tests)
+			if why != "" && p.because != "" {
+				why += ". "
+			}
+			why += p.because
 			fmt.Fprintf(b, "| %s | %s (%s) | %s |\n", p.number, p.hurt, strings.Join(links, ", "), why)
 		}
 		b.WriteString("\n")
