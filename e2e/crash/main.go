@@ -44,7 +44,8 @@ func main() {
 	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
 	list := flag.Bool("list", false, "list the faults and end")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
-	ci := flag.Bool("ci", false, "a fixed set of runs that injects every fault at least once")
+	ci := flag.Bool("ci", false, "a fixed set of runs: a kill at each step, the network, a cluster's leaders")
+	all := flag.Bool("all", false, "a fixed set of runs that injects every fault at least once")
 	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
 	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
 	flag.Parse()
@@ -66,9 +67,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *ci {
-		err = o.fixed(ctx)
-	} else {
+	switch {
+	case *ci:
+		err = o.fixed(ctx, ciRuns)
+	case *all:
+		err = o.fixed(ctx, allRuns)
+	default:
 		_, err = o.run(ctx)
 	}
 	if err != nil {
