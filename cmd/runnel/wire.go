@@ -85,7 +85,7 @@ func checkReferences(files *registry.Files) error {
 	}
 	for i := range files.Functions {
 		f := &files.Functions[i]
-		for _, text := range f.To.References() {
+		for _, text := range f.References() {
 			if _, err := registry.Resolve(text); err != nil {
 				faults = append(faults, fmt.Errorf("function %s: %w", f.Name, err))
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
+	"github.com/runnel-dev/runnel/runtime/shape"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -73,10 +74,16 @@ func (l *lane) message(ctx context.Context, d *Delivery, to sink.Point) (sink.Po
 		if err := l.resolve(ctx, e); err != nil {
 			return to, err
 		}
+		wanted, err := l.reshape(e)
+		if err != nil {
+			return to, haltError{err}
+		}
 		if e.Op != event.Truncate && e.Op != event.Mark {
 			to = sink.Point{Sequence: max(to.Sequence, m.Sequence-1), Version: e.Version}
-			l.events[kept] = *e
-			kept++
+			if wanted {
+				l.events[kept] = *e
+				kept++
+			}
 			continue
 		}
 		// What stands before it in the batch is written first; the message's other lines stay where they are.
@@ -162,8 +169,24 @@ func (l *lane) resolve(ctx context.Context, e *event.Event) error {
 	if err != nil {
 		return err
 	}
+	if l.shape, err = l.g.shapes.of(s); err != nil {
+		return haltError{err}
+	}
 	l.schema, e.Schema = s, s
 	return nil
+}
+
+// reshape makes of an event what the function's specification says; false: it is not for the target.
+func (l *lane) reshape(e *event.Event) (wanted bool, err error) {
+	if l.shape == nil {
+		return true, nil
+	}
+	was := *e
+	var result shape.Result
+	if l.shaped, result, err = l.shape.Apply(l.shaped, e); err != nil {
+		return false, named(&was, err)
+	}
+	return result != shape.Skipped, nil
 }
 
 // flush writes the batch so far.
@@ -173,7 +196,7 @@ func (l *lane) flush(ctx context.Context, to sink.Point) error {
 	}
 	err := l.write(ctx, to, l.events)
 	clear(l.events) // the messages' memory
-	l.events = l.events[:0]
+	l.events, l.shaped = l.events[:0], l.shaped[:0]
 	return err
 }
 

@@ -24,6 +24,7 @@ type generation struct {
 	handler sink.Handler
 	sweeper sink.Sweeper      // nil where the target has none
 	points  sink.Checkpointer // nil where the target has none
+	shapes  *shapes
 	writer  *writer
 	health  health
 
@@ -83,6 +84,9 @@ func (g *generation) prepare(ctx context.Context) error {
 		return haltError{fmt.Errorf("the deployed specification cannot be read by this version of runnel; deploy it again: %w", err)}
 	}
 	g.spec = spec
+	if g.shapes, err = newShapes(spec); err != nil {
+		return haltError{err}
+	}
 	again := g.host.backoff()
 	err = g.insist(ctx, again, func() error {
 		g.source, err = g.host.streams.find(ctx, spec.Source())
@@ -109,9 +113,12 @@ func (g *generation) prepare(ctx context.Context) error {
 		return nil
 	}
 	err = g.insist(ctx, again, func() error {
-		known, err := g.host.schemas.newest(ctx, spec)
+		known, err := registry.NewestSchemas(ctx, g.host.schemas.bucket, spec)
 		if err != nil {
-			return err
+			return fmt.Errorf("read schemas: %w", err)
+		}
+		if known, err = g.shapes.schemas(known); err != nil {
+			return sink.Halt(err)
 		}
 		return check.Check(ctx, known)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/shape"
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
 
@@ -43,6 +44,8 @@ type lane struct {
 	events []event.Event
 	wanted map[string]bool // by subject: does the function read that table
 	schema *event.Schema   // of the last event
+	shape  *shape.Shape    // for that; nil where events stay as they are
+	shaped []byte          // what the batch's events became
 
 	owned   atomic.Bool
 	oldest  atomic.Int64 // Unix milliseconds of the first message of the batch under way; 0 for none

@@ -1,11 +1,9 @@
 package host
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -70,26 +68,4 @@ func (s *schemas) keep(key string, e stream.Entry) (*event.Schema, error) {
 	}
 	s.known[key] = schema
 	return schema, nil
-}
-
-// newest are the newest versions of the tables that a function reads, as far as they are known.
-func (s *schemas) newest(ctx context.Context, f *registry.Function) ([]*event.Schema, error) {
-	entries, err := s.bucket.All(ctx, event.KeyToken(f.Source())+".>")
-	if err != nil {
-		return nil, fmt.Errorf("read schemas: %w", err)
-	}
-	slices.SortFunc(entries, func(a, b stream.Entry) int { return cmp.Compare(b.Revision, a.Revision) })
-	var newest []*event.Schema
-	seen := map[event.Table]bool{}
-	for _, e := range entries {
-		schema, err := event.ParseSchema(e.Value)
-		if err != nil {
-			return nil, haltError{fmt.Errorf("schema %s in %s: %w", e.Key, registry.BucketSchemas, err)}
-		}
-		if !seen[schema.Table] && f.Matches(schema.Table) {
-			seen[schema.Table] = true
-			newest = append(newest, schema)
-		}
-	}
-	return newest, nil
 }

@@ -72,6 +72,7 @@ func (d *document) checkFunction(f *Function) {
 	default:
 		d.at("truncate", "truncate: expected apply, ignore or halt, found %q", f.Truncate)
 	}
+	d.checkShape(f)
 	d.checkNames(f)
 }
 

@@ -123,7 +123,14 @@ func (d *document) decode(n ast.Node, v reflect.Value, path string) {
 	case reflect.Struct:
 		d.decodeStruct(n, v, path)
 	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[[]Computation]() {
+			d.decodePairs(n, path, func(column, text string) { v.Set(reflect.Append(v, reflect.ValueOf(Computation{column, text}))) })
+			return
+		}
 		d.decodeList(n, v, path)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		d.decodePairs(n, path, func(key, text string) { v.SetMapIndex(reflect.ValueOf(key), reflect.ValueOf(text)) })
 	default:
 		d.decodeScalar(n, v, path)
 	}
@@ -151,6 +158,26 @@ func (d *document) decodeStruct(n ast.Node, v reflect.Value, path string) {
 			continue
 		}
 		d.decode(entry.Value, v.Field(i), strings.TrimPrefix(path+"."+name, "."))
+	}
+}
+
+// decodePairs reads a mapping of names that the operator chooses to texts, in its order.
+func (d *document) decodePairs(n ast.Node, path string, add func(key, text string)) {
+	m, ok := n.(*ast.MappingNode)
+	if !ok {
+		d.fault(n, "%s: expected a mapping of column: text, found %s", path, describe(n))
+		return
+	}
+	for _, entry := range m.Values {
+		name := entry.Key.GetToken().Value
+		at := path + "." + name
+		d.places[at] = entry.Value
+		text, ok := scalar(d.plain(entry.Value))
+		if !ok {
+			d.fault(entry.Value, "%s: expected a text, found %s", at, describe(entry.Value))
+			continue
+		}
+		add(name, text)
 	}
 }
 

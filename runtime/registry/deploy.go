@@ -208,6 +208,9 @@ func allowSource(before, after *Source) error {
 }
 
 func (r *Registry) planFunction(ctx context.Context, f *Function, text map[string]string, kept *stored) (Step, error) {
+	if err := r.fits(ctx, f); err != nil {
+		return Step{}, err
+	}
 	step := Step{Kind: kindFunction, Name: f.Name, Action: Create, bucket: r.Functions}
 	record := FunctionRecord{Spec: text[kindFunction+"/"+f.Name], Version: 1, State: Running, Updated: time.Now().UTC()}
 	old, ok := kept.functions[f.Name]
@@ -248,6 +251,9 @@ func allowFunction(before, after *Function) error {
 	kind, url, name := before.To.place()
 	if k, u, n := after.To.place(); k != kind || u != url || n != name {
 		return refused("function %q: its target cannot change in place: the new one would lack what was written so far; delete the function and deploy it under a new name", after.Name)
+	}
+	if !before.sameShape(after) {
+		return refused("function %q: filter, ops, columns, set and mask cannot change in place: what was written so far would not match them; delete the function and deploy it under a new name", after.Name)
 	}
 	return nil
 }

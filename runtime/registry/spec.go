@@ -44,6 +44,12 @@ type Function struct {
 	To       Target   `yaml:"to"`
 	Batch    Batching `yaml:"batch"`
 	Truncate string   `yaml:"truncate"` // apply (default) | ignore | halt
+
+	Filter  string        `yaml:"filter"`  // CEL over `after`: rows for which it is not true are not in the target
+	Ops     []string      `yaml:"ops"`     // kinds of events, of c, u, d and r; default all
+	Columns ColumnChoice  `yaml:"columns"` // which columns the target gets, and under what names
+	Set     []Computation `yaml:"set"`     // computed columns, as a mapping: column: CEL over `after`
+	Mask    Masking       `yaml:"mask"`    // hidden values
 }
 
 // Source is the name of the source that the function reads from.

@@ -18,7 +18,7 @@ type Result uint8
 const (
 	Kept    Result = iota // the event, reshaped, is for the target
 	Deleted               // its row does not pass the filter: it has become a delete of its key
-	Skipped               // its kind does not count
+	Skipped               // its kind does not count, or it does not pass and has no key by which it could be in the target
 )
 
 var rows = sync.Pool{New: func() any { return new(row) }}
@@ -42,7 +42,10 @@ func (s *Shape) Apply(dst []byte, e *event.Event) ([]byte, Result, error) {
 		if err != nil {
 			return dst, Kept, err
 		}
-		if !pass {
+		switch {
+		case !pass && len(s.in.KeyColumns()) == 0:
+			return dst, Skipped, nil
+		case !pass:
 			result = Deleted
 		}
 	}

@@ -150,7 +150,7 @@ func (c *compiler) columns() (*event.Schema, []column) {
 }
 
 func (c *compiler) known(what, name string) {
-	if c.in.Index(name) < 0 {
+	if c.in.Index(name) < 0 && !c.spec.Several {
 		c.refuse("%s: there is no column %s", what, name)
 	}
 }

@@ -27,6 +27,10 @@ type Spec struct {
 	Rename  map[string]string // the source's name → the target's
 	Set     []Computed        // columns computed from the row as it was before masks and renaming
 	Mask    map[string]Mask   // by the source's name
+
+	// Several: the function reads several tables. Columns to be left out, renamed or masked may then be missing in some; filter
+	// and computed columns must fit each.
+	Several bool
 }
 
 // Computed is a column that CEL computes. It replaces a column of the target that has this name, or comes after all others.
