@@ -158,9 +158,13 @@ func loseTail(parts ...string) func(context.Context, *World, *rand.Rand) error {
 	}
 }
 
-// again waits until the flow is back after a loss, of which what is still in the source's log is published again.
+// again waits until every target is right after a loss, of which what is still in the source's log is published again: until then a
+// target may be behind its checkpoint, and go back.
 func (w *World) again(ctx context.Context, since time.Time, why string) error {
 	if _, err := w.recovered(ctx); err != nil {
+		return err
+	}
+	if err := w.settled(ctx, w.Targets...); err != nil {
 		return err
 	}
 	w.republished(since, why)
