@@ -35,8 +35,13 @@ type world struct {
 
 func newWorld(t *testing.T, setup string, conf ...string) *world {
 	t.Helper()
+	return newWorldOn(t, servers.Postgres(t, 17, conf...), setup)
+}
+
+func newWorldOn(t *testing.T, source *servers.Server, setup string) *world {
+	t.Helper()
 	ctx := t.Context()
-	w := &world{t: t, url: servers.Postgres(t, 17, conf...).PostgresURL()}
+	w := &world{t: t, url: source.PostgresURL()}
 	w.db = w.connect(w.url)
 	w.exec(setup)
 	server, err := stream.Start(stream.Embedded{Dir: t.TempDir()})
