@@ -223,7 +223,7 @@ func watch(pid int) (stop func(), err error) {
 func (s *Server) wait(t TB) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = s.ready(); err == nil {
 			return
 		}
