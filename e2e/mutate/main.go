@@ -1,7 +1,8 @@
 // Command mutate breaks Runnel on purpose, one mutation after another, and shows which checker finds each: what is not found is a
 // hole in the checkers. The tree is never changed.
 //
-//	go run ./e2e/mutate             all
+//	./scripts/crash --mutate all    all of them: minutes, on a quiet machine
+//	go run ./e2e/mutate             the same, without looking for servers first
 //	go run ./e2e/mutate -list       their names
 //	go run ./e2e/mutate NAME...     these
 //	go run ./e2e/mutate -record     all, and note the result for docs/guarantees.md
@@ -72,7 +73,7 @@ func run(ctx context.Context, out io.Writer, mutations []*mutation.Mutation, rec
 	for _, m := range mutations {
 		var caught []mutation.Result
 		for _, by := range m.By {
-			res, err := try(ctx, m, by)
+			res, err := try(ctx, ".", m, by)
 			word := "caught"
 			switch {
 			case ctx.Err() != nil:
@@ -102,33 +103,33 @@ func run(ctx context.Context, out io.Writer, mutations []*mutation.Mutation, rec
 }
 
 // try runs a catcher over the broken code.
-func try(ctx context.Context, m *mutation.Mutation, by mutation.Catcher) (mutation.Result, error) {
+func try(ctx context.Context, root string, m *mutation.Mutation, by mutation.Catcher) (mutation.Result, error) {
 	res := mutation.Result{By: by.Name()}
 	dir, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return res, err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := mutation.Overlay(".", dir, m)
+	overlay, err := mutation.Overlay(root, dir, m)
 	if err != nil {
 		return res, err
 	}
 	// In the environment, so that programs which build Runnel themselves break it too.
 	env := append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay), "CI=true")
 	build := exec.CommandContext(ctx, "go", "build", m.Dir())
-	build.Env = env
+	build.Dir, build.Env = root, env
 	if text, err := build.CombinedOutput(); err != nil {
 		return res, fmt.Errorf("mutation %s does not compile: %w\n%s", m.Name, err, text)
 	}
 	began := time.Now()
-	text, failed, err := catch(ctx, by, env)
+	text, failed, err := catch(ctx, root, by, env)
 	if err != nil {
 		return res, fmt.Errorf("mutation %s: %w", m.Name, err)
 	}
 	res.Seconds, res.Caught, res.Finding = time.Since(began).Seconds(), failed, finding(text)
 	if bytes.Contains(text, []byte("panic: test timed out")) {
 		res.Finding = "does not end"
-		if text, failed, err = catch(ctx, by, append(os.Environ(), "CI=true")); err != nil || failed {
+		if text, failed, err = catch(ctx, root, by, append(os.Environ(), "CI=true")); err != nil || failed {
 			return res, errors.Join(err, fmt.Errorf("mutation %s: %s does not pass without it either, perhaps since the machine is busy:\n%s", m.Name, by.Name(), text))
 		}
 	}
@@ -142,13 +143,13 @@ func try(ctx context.Context, m *mutation.Mutation, by mutation.Catcher) (mutati
 var counted = regexp.MustCompile(`(?m)^crash: .*(lost|duplicated|disordered|backwards|differing|undurable|interleaved|delayed)=[1-9]`)
 
 // catch runs a catcher, and says whether it found something.
-func catch(ctx context.Context, by mutation.Catcher, env []string) (text []byte, failed bool, err error) {
+func catch(ctx context.Context, root string, by mutation.Catcher, env []string) (text []byte, failed bool, err error) {
 	args := append([]string{"test", "-count=1", "-timeout=" + limit.String(), "-run=^" + strings.ReplaceAll(by.Run, "/", "$/^") + "$", by.Package}, by.Args...)
 	if by.Crash != nil {
 		args = append([]string{"run", "./e2e/crash"}, by.Crash...)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = env
+	cmd.Dir, cmd.Env = root, env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	text, err = cmd.CombinedOutput()
