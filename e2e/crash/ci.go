@@ -12,28 +12,34 @@ import (
 type fixedRun struct {
 	topology Topology
 	seed     uint64
+	targets  []string
 	faults   []string
 }
 
+var (
+	allTargets = []string{"elasticsearch", "clickhouse", "postgres"}
+	quick      = []string{"clickhouse", "postgres"} // without the one that takes two cores for itself
+)
+
 // ciRuns are what CI has time for: a kill at each step, the network, the leaders of a cluster.
 var ciRuns = []fixedRun{
-	{TopologySplit, 1, []string{"kill@*", "kill.*", "restart.*", "freeze.*", "second.*"}},
-	{TopologyRun, 2, []string{"kill.all", "net.*.source", "net.*.target", "nats.purge", "nats.consumers"}},
-	{TopologyCluster, 3, []string{"nats.kill", "nats.stepdown", "nats.isolated", "nats.consumer", "net.cut.*", "net.strand.*"}},
+	{TopologySplit, 1, quick, []string{"kill@*", "kill.*", "restart.*", "freeze.*", "second.*"}},
+	{TopologyRun, 2, allTargets, []string{"kill.all", "net.*.source", "net.*.target", "nats.purge", "nats.consumers"}},
+	{TopologyCluster, 3, []string{"postgres"}, []string{"nats.kill", "nats.stepdown", "nats.isolated", "nats.consumer", "net.cut.*", "net.strand.*"}},
 }
 
 // allRuns inject every fault at least once. Each fault stands where its topology gives it most to do: kills of the agent where
 // JetStream dies with it, kills of a worker where another one takes over.
 var allRuns = []fixedRun{
-	{TopologyRun, 1, []string{
+	{TopologyRun, 1, allTargets, []string{
 		"kill.*", "restart.*", "kill@start.*", "kill@fence.*", "kill@log.*", "kill@chain.*", "kill@group.*", "kill@record.*", "kill@slot.*",
 		"kill@mark.*", "kill@load.*", "kill@chunk.*", "source.*", "net.*.source", "store.*",
 	}},
-	{TopologySplit, 2, []string{
+	{TopologySplit, 2, allTargets, []string{
 		"kill@claim.*", "kill@consumer.*", "kill@fetched", "kill@write.*", "kill@floor.*", "kill@barrier.*", "kill@sweep.*", "kill@release.*",
 		"freeze.*", "second.*", "target.*", "net.*.target", "net.*.worker", "net.*.agent", "store.*",
 	}},
-	{TopologyCluster, 3, []string{"nats.*", "store.*"}},
+	{TopologyCluster, 3, allTargets, []string{"nats.*", "store.*"}},
 }
 
 // unnamed are the faults that no run names.
@@ -60,7 +66,7 @@ func (o *options) fixed(ctx context.Context, runs []fixedRun) error {
 	sum.ledger.Runs = 0
 	for _, run := range runs {
 		one := *o
-		one.once, one.topology, one.seed, one.faults = true, string(run.topology), run.seed, run.faults
+		one.once, one.topology, one.seed, one.targets, one.faults = true, string(run.topology), run.seed, run.targets, run.faults
 		report, err := one.run(ctx)
 		sum.merge(report)
 		if err != nil {
