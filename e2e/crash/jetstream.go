@@ -79,7 +79,10 @@ func (w *World) keepStore() (restore func(parts ...string) error, err error) {
 	return func(parts ...string) error {
 		p.down()
 		defer p.release()
-		return servers.Replace(w.data(), copied, parts...)
+		if len(parts) > 0 {
+			return servers.Replace(filepath.Join(w.data(), "jetstream"), filepath.Join(copied, "jetstream"), parts...)
+		}
+		return servers.Replace(w.data(), copied)
 	}, nil
 }
 
