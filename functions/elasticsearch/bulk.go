@@ -148,8 +148,8 @@ func judge(r result) error {
 		return nil
 	case r.Error.Type == "index_not_found_exception":
 		return errNoIndex
-	case r.Status == http.StatusForbidden && r.Error.Type == "cluster_block_exception":
-		return fmt.Errorf("%w (the index is read-only: is the disk full?)", err)
+	case r.Status == http.StatusForbidden && r.Error.Type == blocked:
+		return readOnly(err)
 	case r.Status == http.StatusForbidden, r.Status == http.StatusUnauthorized:
 		return functions.Halt(fmt.Errorf("%w; grant the privileges %s on the index", err, privileges))
 	case r.Status == http.StatusTooManyRequests, r.Status >= 500:

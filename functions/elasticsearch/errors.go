@@ -34,6 +34,8 @@ func refused(res *esapi.Response, action string) error {
 	}
 	err := fmt.Errorf("elasticsearch: %s: status %d: %s", action, res.StatusCode, reason)
 	switch {
+	case res.StatusCode == http.StatusForbidden && told.Error.Type == blocked:
+		return readOnly(err)
 	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusServiceUnavailable:
 		if s, e := strconv.Atoi(res.Header.Get("Retry-After")); e == nil {
 			return functions.RetryAfter(time.Duration(s)*time.Second, err)
@@ -48,6 +50,13 @@ func refused(res *esapi.Response, action string) error {
 	default:
 		return functions.Halt(err)
 	}
+}
+
+// blocked is the type of error of an index or a cluster that takes no writes, as one whose disk is full: that passes.
+const blocked = "cluster_block_exception"
+
+func readOnly(err error) error {
+	return fmt.Errorf("%w (the index is read-only: is the disk full?)", err)
 }
 
 // drain lets the connection be used again.

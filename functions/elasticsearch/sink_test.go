@@ -232,6 +232,32 @@ func TestSink(t *testing.T) {
 		}
 	})
 
+	t.Run("ReadOnly", func(t *testing.T) { // documents and structure wait until the index takes writes again
+		s := g.sink("locked-{table}")
+		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
+		block := func(value string) {
+			t.Helper()
+			if status, body := g.do("PUT", "/locked-items/_settings", `{"index.blocks.read_only": `+value+`}`); status != 200 {
+				t.Fatal(body)
+			}
+		}
+		block("true")
+		wider := put(2, 1, "a", `,"note":"hello"`)
+		wider.Schema = event.NewSchema("shop", "postgresql", "shop", schema.Table, append(append([]event.Column{}, schema.Columns...), event.Column{Name: "note", Type: "text", Nullable: true}))
+		for _, e := range []event.Event{put(2, 1, "a", ``), wider} {
+			err := s.Handle(ctx, batch(e))
+			var be *functions.BatchError
+			if errors.As(err, &be) {
+				err = be.Failed[0].Err
+			}
+			if err == nil || sink.IsHalt(err) || sink.IsPermanent(err) || !strings.Contains(err.Error(), "read-only") {
+				t.Errorf("got %v, want an error that is retried", err)
+			}
+		}
+		block("null")
+		must(t, s.Handle(ctx, batch(wider)))
+	})
+
 	t.Run("Dropped", func(t *testing.T) {
 		s := g.sink("dropped-{table}")
 		must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
