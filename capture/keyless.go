@@ -102,6 +102,9 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 	if err := w.holds(ctx, sent{sequence: last, version: w.id.Version(last, 0)}); err != nil {
 		return err
 	}
+	if err := w.log.Holds(ctx); err != nil { // who took the slot meanwhile may have made a new one: these rows are older than it
+		return fmt.Errorf("load of the tables without a key: %w", err)
+	}
 	for _, p := range all {
 		_, revision, err := w.a.readProgress(ctx, w.load.ID, p.Table)
 		if err != nil {
