@@ -1,9 +1,13 @@
 package host_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/runnel-dev/runnel/runtime/host"
 	"github.com/runnel-dev/runnel/runtime/sink"
@@ -52,4 +56,52 @@ func TestTheLastDeliveryIsLost(t *testing.T) {
 	if !lost.Load() {
 		t.Error("nothing was lost")
 	}
+}
+
+// A worker that hangs in a write for longer than its lease, and is refused in the end, asks whether the partition is still its
+// own before it tries again.
+func TestWhoHungAsksBeforeItTriesAgain(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	name := newFunction(t, f, "$.public.orders", "")
+	h := newTarget(t)
+	world := &faulty{World: realWorld(), paused: &gate{}}
+	hangs := &hanging{owned: &owned{target: h, t: t, name: name}, began: make(chan struct{}), end: make(chan struct{})}
+	start(t, name, only(hangs), func(c *host.Config) { c.World, c.Lease = world, time.Second })
+	f.put(f.schema, 1)
+	<-hangs.began
+	first := owner(t, name, 1, 0).Instance
+	world.paused.shut() // it is not heard of any more
+	start(t, name, only(&owned{target: h, t: t, name: name}), func(c *host.Config) { c.Lease = time.Second })
+	h.complete(t, f.events)
+	if now := owner(t, name, 1, 0).Instance; now == first {
+		t.Fatalf("%s wrote, and owns the partition still", first)
+	}
+	world.paused.lift()
+	close(hangs.end)
+	waitFor(t, "the refused write", func() bool { return hangs.over.Load() })
+	f.put(f.schema, keys(2, 20)...)
+	h.complete(t, f.events)
+}
+
+// hanging hangs in its first write, which is then refused.
+type hanging struct {
+	*owned
+	once       sync.Once
+	began, end chan struct{}
+	over       atomic.Bool
+}
+
+func (h *hanging) Handle(ctx context.Context, b sink.Batch) (err error) {
+	h.once.Do(func() {
+		h.instance = owner(h.t, h.name, b.Generation, b.Spans[0].Partition).Instance
+		close(h.began)
+		<-h.end
+		h.over.Store(true)
+		err = errors.New("refused")
+	})
+	if err != nil {
+		return err
+	}
+	return h.owned.Handle(ctx, b)
 }

@@ -3,11 +3,6 @@ package mutation
 // test is a test as a catcher.
 func test(pkg, run string) []Catcher { return []Catcher{{Package: pkg, Run: run}} }
 
-// crash is a short run of the crash harness with one kind of fault as a catcher.
-func crash(fault string) []Catcher {
-	return []Catcher{{Crash: []string{"-seconds=20", "-seed=7", "-topology=run", "-target=clickhouse", "-faults=" + fault}}}
-}
-
 // All mutations, from the source to the targets.
 var All = []Mutation{
 	{
@@ -102,13 +97,6 @@ var All = []Mutation{
 		By:   test("./capture", "TestLoadBesideTraffic"),
 	},
 	{
-		Name: "torn-chunk", Breaks: "a chunk is published although its table was truncated since it was read",
-		File: "capture/chunk.go",
-		Old:  "\tif win.torn {\n\t\treturn nil",
-		New:  "\tif win.torn && win.bytes < 0 {\n\t\treturn nil",
-		By:   test("./capture", "TestLoadBesideTraffic"),
-	},
-	{
 		Name: "epoch-again", Breaks: "a start does not look for the highest epoch there was: versions go back",
 		File: "capture/start.go",
 		Old:  "\tepoch := max(p.seen+1, clock)",
@@ -163,14 +151,7 @@ var All = []Mutation{
 		File: "runtime/host/claim.go",
 		Old:  "\tif time.Since(l.confirmed) <= cfg.Lease-cfg.WriteDeadline {",
 		New:  "\tif time.Since(l.confirmed) <= cfg.Lease*1000 {",
-		By:   test("./runtime/host", "TestASleeperDoesNotWriteAfterItsLease"),
-	},
-	{
-		Name: "barrier-not-awaited", Breaks: "a partition passes a TRUNCATE before the others have come to it: rows from before follow it",
-		File: "runtime/host/truncate.go",
-		Old:  "\t\tif outcome == sink.Passed {",
-		New:  "\t\tif outcome == sink.Passed || ctx.Err() == nil {",
-		By:   test("./runtime/host", "TestTruncateIsOneTransaction"),
+		By:   test("./runtime/host", "TestWhoHungAsksBeforeItTriesAgain"),
 	},
 	{
 		Name: "no-guard", Breaks: "PostgreSQL's checkpoint is moved from wherever it stands: a worker that was replaced overwrites its successor's rows",
