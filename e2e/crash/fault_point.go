@@ -84,8 +84,9 @@ func (w *World) reaches(name failpoint.Name) bool {
 		return w.Target("warehouse") != nil
 	case failpoint.SweepBefore, failpoint.SweepAfter:
 		return w.Target("search") != nil || w.Target("analytics") != nil
+	default:
+		return true
 	}
-	return true
 }
 
 // killAt begins a life that ends at the failpoint. Others of its role are kept away until then: they would do the work.

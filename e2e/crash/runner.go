@@ -97,7 +97,7 @@ func (w *World) recovered(ctx context.Context) (took time.Duration, err error) {
 			return time.Since(began), nil
 		}
 		if pause(c, 30*time.Millisecond) != nil {
-			return 0, fmt.Errorf("a change of the source does not reach %s within %v (%v)", waiting[0].Function, limitRecover, trouble)
+			return 0, fmt.Errorf("a change of the source does not reach %s within %v: %w", waiting[0].Function, limitRecover, errors.Join(c.Err(), trouble))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func (t *Traffic) Pause(ctx context.Context) error {
 			return nil
 		}
 		if e := pause(ctx, 20*time.Millisecond); e != nil {
-			return fmt.Errorf("the traffic does not come to rest, %d sessions are open: %w (%v)", n, e, err)
+			return fmt.Errorf("the traffic does not come to rest, %d sessions are open: %w", n, errors.Join(e, err))
 		}
 	}
 }
