@@ -50,7 +50,7 @@ type watch struct {
 	seen    uint64 // highest revision told
 }
 
-var errWatchAgain = errors.New("the bucket has lost what was seen of it")
+var errWatchAgain = errors.New("the bucket may have lost what was seen of it")
 
 // follow tells entries until something goes wrong.
 func (w *watch) follow(ctx context.Context) (told bool, err error) {
@@ -70,11 +70,17 @@ func (w *watch) follow(ctx context.Context) (told bool, err error) {
 		return false, err
 	}
 	defer messages.Stop()
-	if c.CachedInfo().NumPending == 0 {
+	began := c.CachedInfo()
+	if began.NumPending == 0 {
 		w.isReady()
 	}
 	for {
 		m, err := w.next(ctx, messages)
+		// The client makes a lost consumer anew behind what was seen last. The server may have lost just that meanwhile, and may
+		// have given its revisions out again.
+		if now := c.CachedInfo(); now == nil || now.Name != began.Name {
+			return told, errWatchAgain
+		}
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			if err := w.check(ctx); err != nil {
 				return told, err
