@@ -70,35 +70,6 @@ func EntriesOf(all []Entry) Entries {
 	}
 }
 
-// ReadJournal reads the whole journal of a shop.
-func ReadJournal(ctx context.Context, url string) (all []Entry, err error) {
-	for e, err := range Committed(ctx, url) {
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
-
-// Journal compares the stream with the journal alone, and gives the findings.
-func Journal(all []*event.Message, journal []Entry, tables map[string]*equal.Table, reread ...string) []string {
-	var r Report
-	tx := newTransactions(&r, tables, reread)
-	err := r.walk(Of(all), tx)
-	if err == nil {
-		err = tx.compare(EntriesOf(journal), Of(all), nil)
-	}
-	if err != nil {
-		return []string{err.Error()}
-	}
-	lines := make([]string, len(r.Findings))
-	for i, f := range r.Findings {
-		lines[i] = f.String()
-	}
-	return lines
-}
-
 // change is what both sides are brought to: an operation on a key, with the row after it.
 type change struct {
 	op, table, key string
