@@ -45,9 +45,6 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if rec.ordered() {
 		a.cfg.Resnapshot = true
 	}
-	if rec.ordered() {
-		a.cfg.Resnapshot = true
-	}
 	if _, tracks := log.(Tracker); rec.found && rec.Identity != info.Identity && !tracks && !a.cfg.Resnapshot {
 		return nil, &GapError{
 			Reason: fmt.Sprintf("the source is another server: %s, the stream holds changes of %s", info.Identity, rec.Identity),
@@ -139,7 +136,7 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 	switch {
 	case end.Message == nil && !rec.found:
 		p.untouched = true
-		return p, nil
+		return p, begin(log)
 	case end.Message == nil && end.Last < rec.Sequence: // all of it is gone: from where the slot began, if that is still there
 		p.group, p.untouched, p.newLoad, p.load.Sweep = at(p.first), true, true, true
 	case end.Message == nil: // retention took everything

@@ -62,6 +62,14 @@ func (a *Agent) track(ctx context.Context, t Tracker, info Info, rec record, end
 		Fix: "run once with --resnapshot to go on from now and load everything again"}
 }
 
+// begin tells a Tracker that nothing was read before Info.Confirmed.
+func begin(log Log) error {
+	if t, ok := log.(Tracker); ok {
+		return t.Resume("", nil)
+	}
+	return nil
+}
+
 // stands says whether the stream still holds the message that a set belongs to, so that what follows it is all that came since. A
 // sequence alone does not show that: a stream that lost its tail gives them out again.
 func (a *Agent) stands(ctx context.Context, s registry.Settled, end stream.End) (bool, error) {
