@@ -32,10 +32,19 @@ func TestRestart(t *testing.T) {
 		return to.QueryRow(t.Context(), `select count(*) from orders`).Scan(&n) == nil && n == 400
 	})
 	if *messages > 0 {
-		p.exec(p.source.PostgresURL(), fmt.Sprintf(`insert into filler select generate_series(1, %d)`, *messages), `update orders set comment = 'behind all messages' where id = 2`)
+		const part = 500_000 // a writer begins anew after 4 million messages, and reads the transaction again in which that happens
+		for n := 0; n < *messages; n += part {
+			p.exec(p.source.PostgresURL(), fmt.Sprintf(`insert into filler select generate_series(%d, %d)`, n+1, min(n+part, *messages)))
+		}
+		p.exec(p.source.PostgresURL(), `update orders set comment = 'behind all messages' where id = 2`)
 		p.eventually("all messages are in the stream", 25*time.Minute, func() bool {
 			var here bool
 			return to.QueryRow(t.Context(), `select comment is not null from orders where id = 2`).Scan(&here) == nil && here
+		})
+		p.eventually("the source has released them", 5*time.Minute, func() bool {
+			var kept int64
+			_, err := from.Exec(t.Context(), `select pg_log_standby_snapshot()`) // restart_lsn moves from one to the next
+			return err == nil && from.QueryRow(t.Context(), `select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint from pg_replication_slots`).Scan(&kept) == nil && kept < 1<<20
 		})
 		end, err := p.stream().End(t.Context())
 		t.Logf("the stream holds %d messages (%v)", end.Messages, err)
