@@ -50,7 +50,7 @@ func TestTheLastDeliveryIsLost(t *testing.T) {
 	h := newTarget(t)
 	var lost atomic.Bool
 	w := &faulty{World: realWorld(), lose: func(p host.Packet) bool { return p.Status == host.Sent && lost.CompareAndSwap(false, true) }}
-	start(t, name, only(h), func(c *host.Config) { c.World = w })
+	start(t, name, only(h), func(c *host.Config) { c.World, c.Heartbeat = w, time.Second })
 	f.put(f.schema, 1)
 	h.complete(t, f.events)
 	if !lost.Load() {
