@@ -98,8 +98,10 @@ func (s sourceCalls) take(ctx context.Context, what string, waiting func(string)
 	l, err := call(s.p, what, func() (*connection, error) {
 		l, err := s.d.take(ctx, s.p.name, waiting, renew)
 		if err == nil {
-			if s.resnapshot || renew != nil || l.fresh && s.p.w.m.Untouched() {
-				s.p.past.Store(renew != nil)
+			untouched := l.fresh && s.p.w.m.Untouched(l.info.Confirmed.Commit)
+			past := renew != nil || untouched || s.p.w.pending.Load()
+			if s.resnapshot || past {
+				s.p.past.Store(past)
 				s.p.w.m.Past(l.info.Confirmed.Commit)
 			}
 			s.p.mu.Lock()

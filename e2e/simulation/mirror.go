@@ -30,6 +30,7 @@ type mirror struct {
 
 	below     uint64 // changes whose transactions committed below are allowed to be missing: a gap was declared
 	confirmed uint64 // the source's
+	slot      uint64 // where the slot began
 	again     uint32 // epoch of the last writer that went on past a gap
 
 	excuse  sync.Mutex
@@ -209,11 +210,20 @@ func (m *mirror) Missing(committed []string) string {
 	return ""
 }
 
-// Untouched says that no change of the log is in the stream.
-func (m *mirror) Untouched() bool {
+// Untouched says that no change that the slot gave since it was made is in the stream, and notes where its successor begins.
+func (m *mirror) Untouched(slot uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.held) == 0
+	before := m.slot
+	m.slot = slot
+	for _, e := range m.entries {
+		for i := range e.events {
+			if ev := &e.events[i]; !ev.Snapshot && ev.Position.Commit >= before {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Floor takes a record of an owner, and checks that what the floor passes is in the target.

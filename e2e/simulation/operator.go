@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -64,6 +65,7 @@ func (o *operator) connected(p *process) error {
 		return err
 	}
 	for o.w.sleep(o.w.c.between("operator looks", "operator", 200*time.Millisecond, 700*time.Millisecond), nil) {
+		o.readSkipped(p.ctx)
 		for _, f := range o.functions {
 			if time.Since(o.w.h.began) < f.at {
 				continue
@@ -76,6 +78,23 @@ func (o *operator) connected(p *process) error {
 		}
 	}
 	return nil
+}
+
+// readSkipped does what an agent tells that left the rows of a table without a key out, because a new slot's first record was lost:
+// everything is to be read again.
+func (o *operator) readSkipped(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, ok, err := o.r.CaptureOf(ctx, source)
+	if !ok || err != nil || o.w.sinceOrder() < 15*time.Second {
+		return
+	}
+	e, err := o.r.Snapshots.Get(ctx, capture.ProgressKey(source, c.Load.ID, notes))
+	var p capture.Progress
+	if err == nil && json.Unmarshal(e.Value, &p) == nil && p.Skipped != "" {
+		o.w.c.count("rows of a table without a key are left out, and an operator is told")
+		o.w.resnapshot(p.Skipped)
+	}
 }
 
 // look does what a function needs.
@@ -170,6 +189,7 @@ func (w *world) lost(classes ...string) bool {
 // order of one whose slot another one takes before its new slot is made would leave out tables without a key.
 func (w *world) resnapshot(why string) {
 	w.h.note("operator", "orders everything to be read again: %s", why)
+	w.pending.Store(true)
 	w.mu.Lock()
 	w.orderedAt = time.Now()
 	for name, p := range w.processes {

@@ -34,7 +34,7 @@ func newPlayer(t *testing.T) *player {
 func (p *player) start() error {
 	p.output = &bytes.Buffer{}
 	p.cmd = exec.Command(os.Args[0], "-test.run=^TestSimulation$", "-child")
-	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1") // the order of goroutines is nearly that of their seed then
+	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=800") // with one processor goroutines run nearly in the order of their seed
 	p.cmd.Stderr = p.output
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // serve starts JetStream.
-func (w *world) serve() {
+func (w *world) serve(tell bool) {
 	f := fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond, LateMost: 2 * time.Second}
 	for class, set := range map[string]struct {
 		chance *float64
@@ -41,10 +41,11 @@ func (w *world) serve() {
 			w.c.happened = append(w.c.happened, class)
 		}
 	}
-	w.server = fakenats.New(fakenats.Options{
-		Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: f, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail,
-		Trace: func(line string) { w.h.note("nats", "%s", line) },
-	})
+	o := fakenats.Options{Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: f, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail}
+	if tell {
+		o.Trace = func(line string) { w.h.note("nats", "%s", line) }
+	}
+	w.server = fakenats.New(o)
 }
 
 // serverCalm ends all that goes wrong by itself.

@@ -19,6 +19,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-dev/runnel/capture"
@@ -36,7 +37,7 @@ const (
 	settling     = 10 * time.Second // what was under way comes to its end, before anything must be right
 	bound        = 3 * time.Minute  // after which it must be
 	lease        = 3 * time.Second
-	syncInterval = 150 * time.Millisecond
+	syncInterval = 300 * time.Millisecond
 	partitions   = 3
 )
 
@@ -44,7 +45,7 @@ const (
 type Options struct {
 	Seed uint64
 	Drop []string // faults and operations that are left out, by their number
-	Tell bool     // the history also of a schedule that broke nothing
+	Tell bool     // the server's part of the history too, and the history of a schedule that broke nothing
 }
 
 // Result of a schedule.
@@ -67,6 +68,7 @@ type world struct {
 	server *fakenats.Server
 
 	calm       chan struct{} // closed when the faults end
+	pending    atomic.Bool   // everything is to be read again, and no agent that knows it has streamed yet
 	ctx        context.Context
 	stop       context.CancelFunc
 	running    sync.WaitGroup // supervisors, operators, traffic
@@ -90,7 +92,7 @@ func Run(o Options) *Result {
 	w.m = newMirror(c, h, w.d)
 	w.d.onConfirm = w.confirms
 	w.ctx, w.stop = context.WithCancel(context.Background())
-	w.serve()
+	w.serve(o.Tell)
 	w.elastic, w.columns, w.postgres = newVersioned("es", w), newVersioned("ch", w), newRelational("pg", w)
 	w.play()
 	w.m.mu.Lock()
@@ -211,8 +213,13 @@ func (w *world) agent(p *process, resnapshot bool) error {
 	a, err := capture.New(capture.Config{
 		Source: source, Horizon: conn.Horizon(), Settle: 2 * time.Second, ChunkRows: 3, Interval: 200 * time.Millisecond,
 		Idle: 500 * time.Millisecond, Patience: 3 * time.Second, Drain: 2 * time.Second, Resnapshot: resnapshot,
-		Random:   func() uint64 { return uint64(w.c.intn("random", p.name, 1<<62)) },
-		Observer: capture.Observer{State: func(s capture.State, detail string) { w.h.note(p.name, "is %s %s", s, detail) }},
+		Random: func() uint64 { return uint64(w.c.intn("random", p.name, 1<<62)) },
+		Observer: capture.Observer{State: func(s capture.State, detail string) {
+			w.h.note(p.name, "is %s %s", s, detail)
+			if s == capture.Streaming {
+				w.pending.Store(false)
+			}
+		}},
 	}, sourceCalls{w.d, p, resnapshot}, streamCalls{st, p, resnapshot}, bucketCalls{r.Captures, p, "captures"},
 		bucketCalls{r.Snapshots, p, "snapshots"}, bucketCalls{r.Schemas, p, "schemas"})
 	if err != nil {
