@@ -8,7 +8,7 @@ After a kill -9 of ` + "`runnel run`" + ` the first new change is in the target 
 
     go test ./e2e -run TestRestart -messages 5000000 -timeout 30m -v
 
-Measured on two cores that were busy with much else at the time: a median of 1.8 s with few messages. With 2 million messages (1 GiB) a
+Measured on two cores that were busy with much else at the time: a median of 0.6 to 1.8 s with few messages. With 2 million messages (1 GiB) a
 restart took 1.1 to 1.7 s of CPU up to the first change. 5 million are not measured on a quiet
 machine yet. A large transaction that the source has not released yet is read again first, and takes its time.
 
