@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	seconds = flag.Int("seconds", 12, "how long schedules are played")
+	seconds = flag.Int("seconds", 0, "how long schedules are played after those of testdata/seeds")
 	first   = flag.Uint64("seed", 1, "of the first schedule")
 	one     = flag.Bool("one", false, "play only that schedule, and print its history")
 	goOn    = flag.Bool("all", false, "go on after a violation, and list all seeds that show one")
