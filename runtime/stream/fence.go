@@ -38,7 +38,8 @@ func (s *Stream) Fence(ctx context.Context, after uint64, epoch uint32, g event.
 			return event.Writer{}, fmt.Errorf("fence stream %s after %d: %w", s.name, after, readErr)
 		case state == fenceStored:
 			return f.writer, nil
-		case state == fenceMoved:
+		// Where the server took part of it and refuses the rest, it has lost that: none of its starts completes this fence.
+		case state == fenceMoved, state == fencePartial && codeOf(err) == codeWrongLast:
 			return event.Writer{}, fmt.Errorf("fence stream %s after %d: %w", s.name, after, ErrMoved)
 		case !transient(err) && !fenceMayPass(err):
 			return event.Writer{}, fmt.Errorf("fence stream %s after %d: %w", s.name, after, err)
@@ -121,6 +122,7 @@ type fenceState int
 
 const (
 	fenceNothing fenceState = iota // nothing follows `after`
+	fencePartial                   // part of this fence
 	fenceStored                    // this fence
 	fenceMoved                     // something else, or `after` itself is gone
 )
@@ -163,7 +165,7 @@ func (f *fence) look(ctx context.Context) (fenceState, error) {
 	case h.Get(event.HeaderInstance) != f.instance || h.Get(event.HeaderEpoch) != f.writer.String():
 		return fenceMoved, nil
 	case marker.Sequence < f.writer.Base: // a server that stands alone ran out of disk; it completes the batch at its next start
-		return fenceNothing, nil
+		return fencePartial, nil
 	}
 	return fenceStored, nil
 }
