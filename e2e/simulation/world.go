@@ -12,7 +12,8 @@
 //
 //	go test ./e2e/simulation -run TestSimulation -args -seconds 60 -seed 1
 //
-// prints schedules a minute, how often every rare path was taken, and the history of a schedule that broke a promise, shortened.
+// plays the schedules of testdata/seeds, in each of which a promise was broken once, and then others for a minute; it prints
+// schedules a minute, how often every rare path was taken, and the history of a schedule that broke a promise, shortened.
 package simulation
 
 import (
@@ -133,11 +134,12 @@ func (w *world) play() {
 	close(w.calm)
 	w.h.note("world", "faults are over")
 	w.wait(settling)
-	for why := "it never began"; ; {
+	for {
 		if w.h.failed() != "" {
 			return
 		}
-		if why = w.unequal(); why == "" {
+		why := w.unequal()
+		if why == "" {
 			w.finally()
 			return
 		}
