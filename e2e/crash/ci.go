@@ -21,10 +21,11 @@ var (
 	quick      = []string{"clickhouse", "postgres"} // without the one that takes two cores for itself
 )
 
-// ciRuns are what CI has time for: a kill at each step, and the network on both ends.
+// ciRuns are what CI has time for: a kill at each step, the network, and the leaders of a cluster.
 var ciRuns = []fixedRun{
 	{TopologySplit, 1, quick, []string{"kill@*", "kill.*", "restart.*", "freeze.*", "second.*"}},
 	{TopologyRun, 2, allTargets, []string{"kill.all", "net.*.source", "net.*.target", "nats.purge", "nats.consumers"}},
+	{TopologyCluster, 3, []string{"postgres"}, []string{"nats.kill", "nats.stepdown", "nats.isolated", "nats.consumer", "net.cut.*", "net.strand.*"}},
 }
 
 // allRuns inject every fault at least once. Each fault stands where its topology gives it most to do: kills of the agent where

@@ -44,7 +44,7 @@ func main() {
 	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
 	list := flag.Bool("list", false, "list the faults and end")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
-	ci := flag.Bool("ci", false, "a short fixed set of runs: a kill at each step, and the network on both ends")
+	ci := flag.Bool("ci", false, "a short fixed set of runs: a kill at each step, the network, the leaders of a cluster")
 	all := flag.Bool("all", false, "a fixed set of runs that injects every fault at least once")
 	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
 	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
