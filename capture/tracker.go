@@ -52,9 +52,12 @@ func (a *Agent) track(ctx context.Context, t Tracker, info Info, rec record, end
 		if !held {
 			continue
 		}
-		since, err := a.since(ctx, s.Sequence, end.Last)
+		since, err := a.since(ctx, s.Sequence, end)
 		if err != nil {
 			return err
+		}
+		if end.Message == nil { // nothing is held any more, and nothing followed the record
+			since = []event.Position{reached(p.group)}
 		}
 		return t.Resume(s.Executed, since)
 	}
@@ -76,8 +79,8 @@ func (a *Agent) stands(ctx context.Context, s registry.Settled, end stream.End) 
 	if end.Last < s.Sequence {
 		return false, nil
 	}
-	if end.Last == s.Sequence && end.Message == nil { // retention took it, and nothing followed
-		return true, nil
+	if end.Message == nil { // retention took all
+		return end.Last == s.Sequence, nil
 	}
 	m, err := a.stream.Next(ctx, ">", s.Sequence)
 	switch {
@@ -89,10 +92,11 @@ func (a *Agent) stands(ctx context.Context, s registry.Settled, end stream.End) 
 	return m.Sequence == s.Sequence && (m.Last() == s.Version || m.Marker() && m.Writer.Version(m.Sequence, 0) == s.Version), nil
 }
 
-// since lists the positions of the messages after a sequence.
-func (a *Agent) since(ctx context.Context, after, last uint64) ([]event.Position, error) {
+// since lists the positions of the messages from a sequence on. That of the first one belongs to the set itself, but its transaction may not be
+// complete in it, and be complete by what follows.
+func (a *Agent) since(ctx context.Context, from uint64, end stream.End) ([]event.Position, error) {
 	var out []event.Position
-	for after < last {
+	for after := from - 1; after < end.Last && end.Message != nil; {
 		m, err := a.stream.Next(ctx, ">", after+1)
 		if errors.Is(err, stream.ErrNoMessage) {
 			break
