@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/capture"
-	pgsource "github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -217,7 +216,9 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 		return err
 	}
 	var polled sync.WaitGroup
-	polled.Go(func() { a.pollRetained(ctx, x.name, source) })
+	if s, ok := source.(slotted); ok {
+		polled.Go(func() { a.pollRetained(ctx, x.name, s) })
+	}
 	err = agent.Run(ctx)
 	x.cancel()
 	polled.Wait()
@@ -248,7 +249,7 @@ func (a *agents) observer(ctx context.Context, x *agent) capture.Observer {
 }
 
 // pollRetained asks the source now and then how much log the slot holds back.
-func (a *agents) pollRetained(ctx context.Context, name string, source *pgsource.Source) {
+func (a *agents) pollRetained(ctx context.Context, name string, source slotted) {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
 	for {

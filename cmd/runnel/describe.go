@@ -156,7 +156,12 @@ func (s *session) describeSource(ctx context.Context, name string) (*describedSo
 		v.SlotNote = "the slot is not shown: " + err.Error()
 		return v, nil
 	}
-	slot, err := source.SlotStatus(ctx)
+	keeper, ok := source.(slotted)
+	if !ok {
+		v.SlotNote = "the server keeps its binlog for nobody: see its binlog_expire_logs_seconds"
+		return v, nil
+	}
+	slot, err := keeper.SlotStatus(ctx)
 	if err != nil {
 		v.SlotNote = "the slot is not shown: " + err.Error()
 		return v, nil

@@ -212,7 +212,7 @@ func (d *doctorCommand) source(ctx context.Context, spec *registry.Source) exami
 	}
 	c, cancel := context.WithTimeout(ctx, examineTimeout)
 	defer cancel()
-	e.Findings = doctor.Examiner(source).Doctor(c)
+	e.Findings = source.Doctor(c)
 	return e
 }
 

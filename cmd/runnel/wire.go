@@ -6,29 +6,48 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/runnel-dev/runnel/capture"
+	mysqlsource "github.com/runnel-dev/runnel/capture/mysql"
 	pgsource "github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/functions/clickhouse"
 	"github.com/runnel-dev/runnel/functions/elasticsearch"
 	"github.com/runnel-dev/runnel/functions/postgres"
+	"github.com/runnel-dev/runnel/runtime/doctor"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
 
+// source is what the command needs of any.
+type source interface {
+	capture.Source
+	doctor.Examiner
+}
+
+// slotted is a source whose server keeps its log for a slot.
+type slotted interface {
+	SlotStatus(ctx context.Context) (pgsource.SlotStatus, error)
+}
+
 // newSource makes the source of a specification, references resolved.
-func newSource(s *registry.Source, log *slog.Logger) (*pgsource.Source, error) {
-	p := s.Postgres
-	url, err := registry.Resolve(p.URL)
+func newSource(s *registry.Source, log *slog.Logger) (source, error) {
+	connector, text := s.Connector()
+	url, err := registry.Resolve(text)
 	if err != nil {
 		return nil, fmt.Errorf("source %s: %w", s.Name, err)
 	}
-	source, err := pgsource.New(pgsource.Config{
-		Name: s.Name, URL: url, Slot: p.Slot, Publication: p.Publication, Tables: s.Tables,
-		Failover: p.Failover, Heartbeat: p.Heartbeat, Log: log,
-	})
+	var made source
+	if p := s.Postgres; p != nil {
+		made, err = pgsource.New(pgsource.Config{
+			Name: s.Name, URL: url, Slot: p.Slot, Publication: p.Publication, Tables: s.Tables,
+			Failover: p.Failover, Heartbeat: p.Heartbeat, Log: log,
+		})
+	} else {
+		made, err = mysqlsource.New(mysqlsource.Config{Name: s.Name, Flavor: connector, URL: url, Tables: s.Tables, Log: log})
+	}
 	if err != nil {
 		return nil, configurationError{fmt.Errorf("source %s: %w", s.Name, err)}
 	}
-	return source, nil
+	return made, nil
 }
 
 // newHandler makes the handler of a function, references resolved. What is wrong here is wrong until somebody acts.
@@ -77,10 +96,9 @@ func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 func checkReferences(files *registry.Files) error {
 	var faults []error
 	for i := range files.Sources {
-		if p := files.Sources[i].Postgres; p != nil {
-			if _, err := registry.Resolve(p.URL); err != nil {
-				faults = append(faults, fmt.Errorf("source %s: %w", files.Sources[i].Name, err))
-			}
+		_, url := files.Sources[i].Connector()
+		if _, err := registry.Resolve(url); err != nil {
+			faults = append(faults, fmt.Errorf("source %s: %w", files.Sources[i].Name, err))
 		}
 	}
 	for i := range files.Functions {

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/runnel-dev/runnel/e2e/equal"
 	"github.com/runnel-dev/runnel/e2e/servers"
 	"github.com/runnel-dev/runnel/e2e/shop"
@@ -19,6 +17,8 @@ import (
 
 type demo struct {
 	dir      string
+	source   string // postgres, mysql or mariadb
+	server   *servers.Server
 	rows     int
 	rate     int
 	length   time.Duration
@@ -82,12 +82,15 @@ to: {elasticsearch: {url: "${SEARCH_URL}", index: "shop-{table}"}}
 
 // prepare starts the servers, fills the shop and writes the specifications.
 func (d *demo) prepare(ctx context.Context) error {
-	d.say("starting PostgreSQL 17 (the shop), PostgreSQL 18 (the warehouse), ClickHouse and Elasticsearch")
-	source := servers.Postgres(d, 17)
+	name, url, err := d.startSource()
+	if err != nil {
+		return err
+	}
+	d.say("started %s (the shop); starting PostgreSQL 18 (the warehouse), ClickHouse and Elasticsearch", name)
 	target := servers.Postgres(d, 18)
 	click, _ := servers.ClickHouse(d)
 	d.clickhouse = "http://" + click.Addr
-	d.env = map[string]string{"SHOP_URL": source.PostgresURL(), "WAREHOUSE_URL": target.PostgresURL(), "ANALYTICS_URL": d.clickhouse + "/default"}
+	d.env = map[string]string{"SHOP_URL": url, "WAREHOUSE_URL": target.PostgresURL(), "ANALYTICS_URL": d.clickhouse + "/default"}
 	yaml := specs
 	if servers.HasElasticsearch() {
 		d.elasticsearch = "http://" + servers.Elasticsearch(d, "").Addr
@@ -102,17 +105,12 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(d.dir, "shop.yaml"), []byte(yaml), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, "shop.yaml"), []byte(d.spec(yaml)), 0o644); err != nil {
 		return err
 	}
 	os.Remove(filepath.Join(d.dir, "runnel.log"))
 	d.say("filling the shop with %d rows", d.rows)
-	c, err := pgx.Connect(ctx, source.PostgresURL())
-	if err != nil {
-		return err
-	}
-	defer c.Close(ctx)
-	return shop.Create(ctx, c, d.rows)
+	return d.fill(ctx)
 }
 
 // start runs `runnel run`. On a terminal it shows its progress; otherwise its log goes to a file.
@@ -171,8 +169,12 @@ type running struct {
 func (d *demo) traffic(ctx context.Context) running {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &shop.Traffic{URL: d.env["SHOP_URL"], Seed: 1, Rate: d.rate}
+	work := t.Run
+	if d.source != postgres {
+		t.URL, work = d.server.Addr, t.RunMySQL
+	}
 	done := make(chan error, 1)
-	go func() { done <- t.Run(ctx) }()
+	go func() { done <- work(ctx) }()
 	d.say("traffic: %d transactions a second", d.rate)
 	return running{t, func() error { cancel(); return <-done }}
 }
@@ -182,7 +184,7 @@ func (d *demo) compare(ctx context.Context, limit time.Duration) (verdict string
 	tables := make([]*equal.Table, len(shop.Tables))
 	total := 0
 	for i, t := range shop.Tables {
-		if tables[i], err = equal.Source(ctx, d.env["SHOP_URL"], t.Name, t.Key); err != nil {
+		if tables[i], err = d.table(ctx, t); err != nil {
 			return "", nil, err
 		}
 		total += len(tables[i].Rows)

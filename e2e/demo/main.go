@@ -1,4 +1,4 @@
-// Command demo runs the main job on real servers: a small shop in PostgreSQL flows into Elasticsearch, ClickHouse and another
+// Command demo runs the main job on real servers: a small shop in PostgreSQL, MySQL or MariaDB flows into Elasticsearch, ClickHouse and another
 // PostgreSQL through one `runnel run`, which is killed in the middle; then every row is compared. scripts/demo calls it.
 package main
 
@@ -20,12 +20,13 @@ import (
 func main() {
 	length := flag.Duration("for", 0, "length of the traffic; 0: until Ctrl-C")
 	rows := flag.Int("rows", 20000, "rows that exist before")
+	source := flag.String("source", "postgres", "where the shop is: postgres, mysql or mariadb")
 	rate := flag.Int("rate", 400, "transactions a second")
 	dir := flag.String("dir", ".demo", "folder for the binary, the YAML and the data")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	d := &demo{dir: *dir, rows: *rows, rate: *rate, length: *length, terminal: term.IsTerminal(int(os.Stderr.Fd()))}
+	d := &demo{dir: *dir, source: *source, rows: *rows, rate: *rate, length: *length, terminal: term.IsTerminal(int(os.Stderr.Fd()))}
 	err := d.run(ctx)
 	d.cleanup()
 	if err != nil {
@@ -109,11 +110,11 @@ func (d *demo) tryNext() {
 It runs. Try, in another terminal:
   %[1]s list --data %[2]s
   %[1]s describe shop --data %[2]s
-  %[1]s tail public.orders --data %[2]s
-  psql '%[3]s' -c "update orders set status = 'lost' where id = 7"
+  %[1]s tail %[6]s.orders --data %[2]s
+  %[3]s "update orders set status = 'lost' where id = 7"
   psql '%[4]s' -c 'select * from orders where id = 7'
   curl '%[5]s/?query=SELECT+status,count()+FROM+orders+FINAL+GROUP+BY+status'
-`, bin, data, d.env["SHOP_URL"], d.env["WAREHOUSE_URL"], d.clickhouse)
+`, bin, data, d.client(), d.env["WAREHOUSE_URL"], d.clickhouse, d.schema())
 	if d.elasticsearch != "" {
 		fmt.Printf("  curl '%s/shop-orders/_search?q=status:lost&size=3&pretty'\n", d.elasticsearch)
 	}

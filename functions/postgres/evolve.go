@@ -175,7 +175,7 @@ func (s *Sink) compare(ctx context.Context, q queryer, schema *event.Schema, tar
 				c.ddl = append(c.ddl, ddl)
 			}
 		case tc.generated:
-		case tc.accepts(col, types[i]):
+		case schema.Connector == "postgresql" && tc.accepts(col.Type), tc.accepts(types[i]):
 		default:
 			ddl := fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s;", target, quote(col.Name), types[i])
 			if !c.adopt && fits(tc.typ, types[i]) && castable(tc.typ, types[i]) {
@@ -193,13 +193,8 @@ func (s *Sink) compare(ctx context.Context, q queryer, schema *event.Schema, tar
 }
 
 // accepts says whether a column takes what the source sends.
-func (c *column) accepts(col event.Column, resolved string) bool {
-	for _, src := range []string{col.Type, resolved} {
-		if fits(src, c.typ) || c.base != "" && fits(src, c.base) {
-			return true
-		}
-	}
-	return false
+func (c *column) accepts(src string) bool {
+	return fits(src, c.typ) || c.base != "" && fits(src, c.base)
 }
 
 // misfits are the statements that would make a table fit in what has nothing to do with single columns of the source.
@@ -276,6 +271,9 @@ func (s *Sink) targetTypes(ctx context.Context, q queryer, schema *event.Schema)
 		declared[i], bases[i] = c.Type, standIn(c.BaseType())
 		if v := vectors[c.Type]; v != "" {
 			declared[i] = v
+		}
+		if schema.Connector != "postgresql" { // names of types that mean something else here
+			declared[i] = bases[i]
 		}
 	}
 	rows, err := q.Query(ctx, `SELECT CASE WHEN to_regtype(d) IS NOT NULL THEN d WHEN to_regtype(b) IS NOT NULL THEN b ELSE 'text' END

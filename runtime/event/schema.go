@@ -16,7 +16,7 @@ import (
 type Column struct {
 	Name     string `json:"name"`
 	Type     string `json:"type"`           // as the source declares it: numeric(12,2), text[], public.mood
-	Base     string `json:"base,omitempty"` // what a user-defined type is: a domain's base type in full, "enum", "composite", "range", "multirange"; arrays of them with []; else "text" for shapes unknown
+	Base     string `json:"base,omitempty"` // what a user-defined type is: a domain's base type in full, "enum", "composite", "range", "multirange"; arrays of them with []; else "text" for shapes unknown; of MySQL's types: the PostgreSQL type that holds every value
 	Nullable bool   `json:"nullable"`
 	Key      int    `json:"key,omitempty"` // ordinal in the key from 1, 0 for none
 }

@@ -23,13 +23,28 @@ func (d *document) checkName(name string) {
 	}
 }
 
+// checkConnector wants exactly one.
+func (d *document) checkConnector(s *Source) {
+	var named []string
+	for _, name := range []string{"postgres", "mysql", "mariadb"} {
+		if d.places[name] != nil {
+			named = append(named, name)
+		}
+	}
+	switch name, url := s.Connector(); {
+	case len(named) == 0:
+		d.missing("postgres", "no connector in %s: expected postgres: {url: \"${...}\"}, or mysql: or mariadb: instead", d)
+	case len(named) > 1:
+		d.at(named[1], "%s and %s: expected one connector; make a source for each server", named[0], named[1])
+	case name == "mysql" || name == "mariadb":
+		d.checkURL(name+".url", url, "mysql", "mariadb")
+	}
+}
+
 func (d *document) checkSource(s *Source) {
 	d.checkName(s.Name)
-	if s.Postgres == nil {
-		if d.places["postgres"] == nil {
-			d.missing("postgres", "no connector in %s: expected postgres: {url: \"${...}\"}", d)
-		}
-	} else {
+	d.checkConnector(s)
+	if s.Postgres != nil {
 		d.checkURL("postgres.url", s.Postgres.URL, "postgres", "postgresql")
 		if d.places["postgres.slot"] != nil && !validSlot.MatchString(s.Postgres.Slot) {
 			d.at("postgres.slot", "slot %q: PostgreSQL allows 1 to 63 of a-z, 0-9 and _", s.Postgres.Slot)

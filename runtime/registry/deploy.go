@@ -201,6 +201,10 @@ func allowSource(before, after *Source) error {
 	if before.Stream.Partitions != after.Stream.Partitions {
 		return refused("source %q: stream.partitions is %d and cannot change: it was fixed when the stream was created, because keys are spread by it; keep it, or deploy under a new name", after.Name, before.Stream.Partitions)
 	}
+	was, _ := before.Connector()
+	if is, _ := after.Connector(); is != was {
+		return refused("source %q: it reads %s and cannot read %s in place: the stream would hold changes of two servers; deploy it under a new name", after.Name, was, is)
+	}
 	if before.Postgres != nil && after.Postgres != nil && before.Postgres.Slot != after.Postgres.Slot {
 		return refused("source %q: postgres.slot is %q and cannot change: a new slot would leave a gap; keep it, or deploy under a new name", after.Name, before.Postgres.Slot)
 	}

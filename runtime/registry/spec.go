@@ -9,7 +9,9 @@ import (
 type Source struct {
 	Name     string           `yaml:"name"`     // [a-z0-9][a-z0-9_-]*, at most 40
 	Postgres *PostgresSource  `yaml:"postgres"` // exactly one of the connectors
-	Tables   []string         `yaml:"tables"`   // schema.table, * and ? as wildcards; at least one
+	MySQL    *MySQLSource     `yaml:"mysql"`
+	MariaDB  *MySQLSource     `yaml:"mariadb"`
+	Tables   []string         `yaml:"tables"` // schema.table, * and ? as wildcards; at least one
 	Stream   StreamSettings   `yaml:"stream"`
 	Snapshot SnapshotSettings `yaml:"snapshot"`
 }
@@ -21,6 +23,24 @@ type PostgresSource struct {
 	Publication string        `yaml:"publication"` // default runnel_<source>; the one of tables without replica identity: <publication>_insert
 	Failover    *bool         `yaml:"failover"`    // default true on 17+
 	Heartbeat   time.Duration `yaml:"heartbeat"`   // default 10s
+}
+
+// MySQLSource says how to reach MySQL or MariaDB.
+type MySQLSource struct {
+	URL string `yaml:"url"` // a reference: ${SHOP_URL}, which is mysql://user:password@host:3306/?tls=verify
+}
+
+// Connector is the one of the source, and its URL as it stands in the specification.
+func (s *Source) Connector() (name, url string) {
+	switch {
+	case s.Postgres != nil:
+		return "postgres", s.Postgres.URL
+	case s.MySQL != nil:
+		return "mysql", s.MySQL.URL
+	case s.MariaDB != nil:
+		return "mariadb", s.MariaDB.URL
+	}
+	return "", ""
 }
 
 // StreamSettings of a source.
