@@ -54,7 +54,7 @@ func New[C Chain](cfg Config, src Source, st Stream[C], captures, snapshots, sch
 	case cfg.Horizon <= 0:
 		return nil, errors.New("capture: the fsync horizon is not set")
 	}
-	set(&cfg.Settle, time.Minute)
+	set(&cfg.Settle, failpoint.Settle(time.Minute))
 	set(&cfg.Parallel, 2)
 	set(&cfg.ChunkRows, 10_000)
 	set(&cfg.ChunkBytes, 8<<20)

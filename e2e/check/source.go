@@ -34,14 +34,15 @@ func (s *SourceSampler) Run(ctx context.Context) error {
 			s.failed = err
 		}
 	})
-	s.close()
+	s.Close()
 	if looks == 0 {
 		return s.failed
 	}
 	return nil
 }
 
-func (s *SourceSampler) close() {
+// Close ends the connection that looks have left open; Run does that by itself.
+func (s *SourceSampler) Close() {
 	if s.c != nil {
 		s.c.Close(context.Background())
 		s.c = nil
@@ -66,7 +67,7 @@ func (s *SourceSampler) Look(ctx context.Context) (err error) {
 	err = s.c.QueryRow(ctx, "select greatest("+strings.Join(newest, ", ")+`), pg_current_wal_lsn() - '0/0'::pg_lsn,
 		coalesce((select confirmed_flush_lsn - '0/0'::pg_lsn from pg_replication_slots where slot_name = $1), 0)`, s.Slot).Scan(&sample.Newest, &log, &confirmed)
 	if err != nil {
-		s.close()
+		s.Close()
 		return fmt.Errorf("look at the source: %w", err)
 	}
 	sample.Log, sample.Confirmed = uint64(log), uint64(confirmed)

@@ -17,11 +17,14 @@ import (
 // slotName is the source's.
 const slotName = "runnel_" + SourceName
 
-// young is how long after its creation the stream holds back what the source may release, and a little more.
-const young = 65 * time.Second
+// settle is how long after its creation the stream holds back what the source may release: a minute in life, shorter here, so
+// that the slot moves in nearly all of a run.
+const settle = 6 * time.Second
 
 // grown waits until the slot moves with the stream.
-func (w *World) grown(ctx context.Context) error { return pause(ctx, time.Until(w.born.Add(young))) }
+func (w *World) grown(ctx context.Context) error {
+	return pause(ctx, time.Until(w.born.Add(settle+3*time.Second)))
+}
 
 // execute runs statements on a PostgreSQL server, each in a transaction of its own that waits for no standby.
 func execute(ctx context.Context, url string, statements ...string) error {

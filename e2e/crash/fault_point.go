@@ -56,9 +56,6 @@ var triggers = map[failpoint.Name]trigger{
 // reachedWithin bounds how long a failpoint is waited for: it lies on the way of work that goes on all the time.
 const reachedWithin = 3 * time.Minute
 
-// settled is the age of a stream from which on the agent moves the slot.
-const settled = 62 * time.Second
-
 // pointFaults kill a process at each failpoint.
 func pointFaults() []Fault {
 	var all []Fault
@@ -100,7 +97,7 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	}
 	defer own(role)()
 	if t.way == aged {
-		if err := pause(ctx, time.Until(w.born.Add(settled))); err != nil {
+		if err := w.grown(ctx); err != nil {
 			return err
 		}
 	}

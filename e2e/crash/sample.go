@@ -54,8 +54,13 @@ func (w *World) sample(ctx context.Context) (stop func()) {
 
 // sampleSource looks at the source as it is at the moment, also after a failover.
 func (w *World) sampleSource(ctx context.Context, server *check.Server) {
+	s := &check.SourceSampler{Recorder: w.Recorder, Slot: slotName, End: server.End}
+	defer s.Close()
 	for ctx.Err() == nil {
-		s := check.SourceSampler{Recorder: w.Recorder, URL: w.Source.PostgresURL(), Slot: "runnel_" + SourceName, End: server.End}
+		if url := w.Source.PostgresURL(); url != s.URL {
+			s.Close()
+			s.URL = url
+		}
 		_ = s.Look(ctx) // what cannot be reached is not looked at
 		_ = pause(ctx, lookAtSource)
 	}

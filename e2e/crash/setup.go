@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/runnel-dev/runnel/e2e/proxy"
 	"github.com/runnel-dev/runnel/e2e/servers"
 	"github.com/runnel-dev/runnel/e2e/shop"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -128,12 +130,11 @@ func (w *World) startServers(kinds []string) error {
 	return g.Wait()
 }
 
-// Servers that are killed must keep what they said was committed, and a crash of the process alone takes nothing from the
-// kernel: so commits are written at once, and not synced. The source gives up on a reader that is silent for 6 s, so that a
-// standby takes over from a frozen one within a run.
+// Servers that are killed must keep what they said was committed. The source gives up on a reader that is silent for 6 s, so
+// that a standby takes over from a frozen one within a run.
 var (
-	sourceSettings = []string{"synchronous_commit=on", "wal_sender_timeout=6s"}
-	targetSettings = []string{"synchronous_commit=on"}
+	sourceSettings = append(slices.Clone(servers.Durable), "wal_sender_timeout=6s")
+	targetSettings = servers.Durable
 )
 
 // guard turns what servers panic with into an error.
@@ -166,7 +167,7 @@ func (w *World) link() error {
 	if err != nil {
 		return err
 	}
-	w.env = append(os.Environ(), "SHOP_URL="+postgresURL(at))
+	w.env = append(os.Environ(), "SHOP_URL="+postgresURL(at), failpoint.SettleVariable+"="+settle.String())
 	for _, t := range w.Targets {
 		if at, err = through(t.Link, t.Server.Addr); err != nil {
 			return err

@@ -37,6 +37,20 @@ func arm() map[Name]*point {
 	return points
 }
 
+// Settle is what the environment says instead of how long a new stream may vanish as a whole: a minute is longer than most tests.
+func Settle(standard time.Duration) time.Duration {
+	text := os.Getenv(SettleVariable)
+	if text == "" {
+		return standard
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		fmt.Fprintf(os.Stderr, "%s=%s: expected a duration above 0\n", SettleVariable, text)
+		os.Exit(2)
+	}
+	return d
+}
+
 // At is where the named step of the flow has just been reached: what was asked for happens here.
 func At(n Name) {
 	p := armed[n]

@@ -4,8 +4,11 @@
 //	RUNNEL_FAILPOINTS=chain.published=kill@137,floor.moved=stop@3,write.before=sleep:300ms@5
 //
 // The n-th time that the step is reached, the process sends itself SIGKILL or SIGSTOP, or the goroutine sleeps. An unknown name
-// ends the process at its start.
+// ends the process at its start. RUNNEL_SETTLE=6s shortens what an agent waits before it releases anything of the source's log.
 package failpoint
+
+// SettleVariable names the environment's RUNNEL_SETTLE.
+const SettleVariable = "RUNNEL_SETTLE"
 
 // Name of a failpoint.
 type Name string
