@@ -267,6 +267,9 @@ func (d *database) truncating(t event.Table) bool {
 func idOfRow(r capture.ChunkRow) int { return idOf(&event.Change{After: r.JSON}) }
 
 func (l *fakeLog) Mark(_ context.Context, id string) error {
+	if l.d.onMark != nil {
+		l.d.onMark()
+	}
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
 	if l.closed {

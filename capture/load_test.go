@@ -102,6 +102,23 @@ func TestWaiting(t *testing.T) {
 	w.equal(all)
 }
 
+// TestTruncatedChunk: rows that were read before a TRUNCATE do not follow it.
+func TestTruncatedChunk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(4)
+	w.db.tables = []event.Table{orders}
+	var once sync.Once
+	w.db.onMark = func() {
+		once.Do(func() { w.db.Commit(op{'t', orders, 0}, op{'c', orders, 1}, op{'c', orders, 9}) })
+	}
+	p := w.start(0, false)
+	w.until(p, "the load", func() bool { return w.record().Load.Done })
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(w.first())
+}
+
 // TestTableDropped: a table that goes while it is loaded does not hold up the others, and is loaded anew when it returns.
 func TestTableDropped(t *testing.T) {
 	t.Parallel()
