@@ -286,12 +286,11 @@ func (c *column) compared(v event.Value) (name, literal string, err error) {
 	case myjson.Float: // the literal would be another number than the column's
 		f, err := strconv.ParseFloat(text, 32)
 		return name, strconv.FormatFloat(f, 'e', -1, 64), err
-	case myjson.Bit, myjson.Binary, myjson.Varbinary, myjson.Blob:
-		hex := "x'" + strings.TrimPrefix(text, `\x`) + "'"
-		if c.json.Kind == myjson.Bit {
-			hex += " + 0"
-		}
-		return name, hex, nil
+	case myjson.Bit: // a literal in hex is a string
+		n, err := strconv.ParseUint(strings.TrimPrefix(text, `\x`), 16, 64)
+		return name, strconv.FormatUint(n, 10), err
+	case myjson.Binary, myjson.Varbinary, myjson.Blob:
+		return name, "x'" + strings.TrimPrefix(text, `\x`) + "'", nil
 	case myjson.Enum: // ordered by the number of the name
 		for i, n := range c.json.Names {
 			if n == text {
