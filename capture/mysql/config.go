@@ -113,6 +113,11 @@ func (s *Source) secure(host string, q url.Values) error {
 		return fmt.Errorf("tls=%s: want verify, insecure (encrypted, whoever answers) or off", mode)
 	}
 	s.tls.MinVersion = tls.VersionTLS12
+	for _, c := range tls.CipherSuites() {
+		s.tls.CipherSuites = append(s.tls.CipherSuites, c.ID)
+	}
+	// The TLS library that early versions of MySQL 8.0 bring along shares nothing newer with Go's.
+	s.tls.CipherSuites = append(s.tls.CipherSuites, tls.TLS_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_RSA_WITH_AES_128_GCM_SHA256)
 	if ca := q.Get("ca"); ca != "" {
 		pem, err := os.ReadFile(ca)
 		if err != nil {

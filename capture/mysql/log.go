@@ -48,6 +48,7 @@ type Log struct {
 	open    gtid   // a transaction of which something was read before Start
 	origins []string
 	marks   []mark
+	lost    error // of the lock
 	wake    chan struct{}
 
 	syncer *replication.BinlogSyncer
@@ -103,8 +104,12 @@ func (l *Log) keep(ctx context.Context) {
 		c, cancel := context.WithTimeout(ctx, silence/2)
 		_, err := l.control.query(c, "DO 1")
 		cancel()
-		if err != nil { // Holds tells
+		if err != nil && ctx.Err() == nil {
 			tick.Stop()
+			l.mu.Lock()
+			l.lost = fmt.Errorf("the session that holds the lock %s is lost: %w", l.source.lockName(), err)
+			l.mu.Unlock()
+			l.rouse()
 			return
 		}
 	}
@@ -214,6 +219,12 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 	}
 	l.dec.reset()
 	for {
+		l.mu.Lock()
+		l.broken = l.lost
+		l.mu.Unlock()
+		if l.broken != nil {
+			return capture.Run{}, l.broken
+		}
 		for n, e := range l.queue {
 			if err := l.dec.event(ctx, e); err != nil {
 				l.broken = err
@@ -316,11 +327,16 @@ func (l *Log) Mark(ctx context.Context, id string) error {
 	l.mu.Lock()
 	l.marks = append(l.marks, mark{id, at})
 	l.mu.Unlock()
+	l.rouse()
+	return nil
+}
+
+// rouse makes Next look again.
+func (l *Log) rouse() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // end is where the binlog ends.
