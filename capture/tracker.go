@@ -16,7 +16,7 @@ import (
 // Such a log may go on at another server that has the same transactions: that the set is there is what Check looks at, and
 // not the identity.
 type Tracker interface {
-	// Resume says what was read, before Executed, Check and Start: a set that Executed gave, and the positions that were reached since, in order. An
+	// Resume says what was read, before Executed, Check and Start: a set that Executed gave, its position and those that were reached since, in order. An
 	// empty set stands for what the server had at Acquire, where Info.Confirmed is.
 	Resume(set string, since []event.Position) error
 
