@@ -27,6 +27,7 @@ type presence struct {
 type announcement struct {
 	revision uint64
 	at       time.Time
+	worker   registry.Worker // without its status
 }
 
 func newPresence(b Bucket, lease time.Duration) *presence {
@@ -49,13 +50,14 @@ func (p *presence) watch(ctx context.Context, log *slog.Logger) {
 func (p *presence) hear(e stream.Entry) {
 	var w registry.Worker
 	gone := e.Deleted || json.Unmarshal(e.Value, &w) == nil && ended(w)
+	w.Status = nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if gone {
 		delete(p.heard, e.Key)
 		return
 	}
-	p.heard[e.Key] = announcement{e.Revision, time.Now()}
+	p.heard[e.Key] = announcement{e.Revision, time.Now(), w}
 }
 
 // gone asks whether an owner of a partition is gone.
@@ -66,6 +68,9 @@ func (p *presence) gone(ctx context.Context, instance string) (bool, error) {
 	p.mu.Lock()
 	last, known := p.heard[instance]
 	p.mu.Unlock()
+	if known && ended(last.worker) { // since it was heard
+		return true, nil
+	}
 	if known && time.Since(last.at) < p.lease {
 		return false, nil
 	}
