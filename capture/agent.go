@@ -27,6 +27,7 @@ type Config struct {
 	Patience   time.Duration // how long NATS may be away before the slot is given back; default 10s
 	Drain      time.Duration // how long a stop waits for what was sent; default 10s
 	Resnapshot bool          // go on past a gap and load everything again
+	Epoch      uint64        // messages after which another epoch is taken; default, and as many as its versions can tell apart, 2²²
 	Log        *slog.Logger
 	Backlog    func(ctx context.Context) (Backlog, error) // of the functions: loads wait while it is too large; default: they never wait
 	Observer   Observer
@@ -41,9 +42,8 @@ type Agent struct {
 	open                         func(w event.Writer, after uint64, o stream.ChainOptions) Chain
 	captures, snapshots, schemas Bucket
 
-	started  bool                        // it has run before: what fails now may pass
-	renew    func(context.Context) error // set: the next start makes a new slot, if this still allows it
-	messages uint64                      // of one epoch
+	started bool                        // it has run before: what fails now may pass
+	renew   func(context.Context) error // set: the next start makes a new slot, if this still allows it
 }
 
 // New checks the configuration and builds an agent. Nothing is opened before Run.
@@ -62,13 +62,15 @@ func New[C Chain](cfg Config, src Source, st Stream[C], captures, snapshots, sch
 	set(&cfg.Idle, 3*time.Second)
 	set(&cfg.Patience, 10*time.Second)
 	set(&cfg.Drain, 10*time.Second)
+	set(&cfg.Epoch, event.MessagesPerEpoch)
+	cfg.Epoch = min(cfg.Epoch, event.MessagesPerEpoch)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
 	if cfg.Random == nil {
 		cfg.Random = rand.Uint64
 	}
-	a := &Agent{cfg: cfg, src: src, stream: st, captures: captures, snapshots: snapshots, schemas: schemas, messages: event.MessagesPerEpoch}
+	a := &Agent{cfg: cfg, src: src, stream: st, captures: captures, snapshots: snapshots, schemas: schemas}
 	a.open = func(w event.Writer, after uint64, o stream.ChainOptions) Chain { return st.Chain(w, after, o) }
 	return a, nil
 }
@@ -128,7 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // again says whether an error only means that something moved while it was read.
 func again(err error) bool {
-	for _, e := range []error{errAgain, errEpoch, errRenew, stream.ErrMoved, stream.ErrConflict, stream.ErrRewound} {
+	for _, e := range []error{errAgain, errRenew, stream.ErrMoved, stream.ErrConflict, stream.ErrRewound} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -160,7 +162,7 @@ func (a *Agent) once(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer w.chain.Close()
+	defer func() { w.chain().Close() }()
 	a.started, a.cfg.Resnapshot = true, false
 	a.cfg.Observer.state(Streaming, "")
 	return w.run(ctx)

@@ -298,7 +298,7 @@ func TestDeath(t *testing.T) {
 }
 
 // death says whether the agent lived long enough to die at the n-th call.
-func death(t *testing.T, n int, keyless, after bool) bool {
+func death(t *testing.T, n int, keyless, after bool, change ...func(*capture.Config)) bool {
 	t.Helper()
 	w := newWorld(t, uint64(n))
 	if keyless {
@@ -306,7 +306,7 @@ func death(t *testing.T, n int, keyless, after bool) bool {
 	}
 	w.fill(8)
 	w.db.late = 3 * time.Millisecond
-	p := w.start(n, after)
+	p := w.start(n, after, change...)
 	traffic := make(chan struct{})
 	go func() {
 		defer close(traffic)
@@ -335,7 +335,7 @@ func death(t *testing.T, n int, keyless, after bool) bool {
 		}
 	}
 	w.db.Kill()
-	p = w.start(0, false)
+	p = w.start(0, false, change...)
 	<-traffic
 	w.until(p, fmt.Sprintf("settled after a death at call %d", n), w.settled)
 	w.end(p)

@@ -44,7 +44,7 @@ func BenchmarkChange(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a.messages = 1 << 62
+	a.cfg.Epoch = 1 << 62
 	w := a.newWriter(still{}, event.Writer{Epoch: 1}, record{}, plan{group: at(event.Position{Commit: 1})})
 	schema := event.NewSchema("shop", "postgresql", "shop", event.Table{Schema: "public", Name: "orders"}, []event.Column{
 		{Name: "id", Type: "bigint", Key: 1}, {Name: "note", Type: "text"},

@@ -29,9 +29,9 @@ type window struct {
 	torn    bool     // a TRUNCATE, or too much: the chunk is void
 	chunk   *Chunk
 
-	done     chan struct{} // closed when the marker was met
-	stored   bool          // its rows were published, up to sequence
-	sequence uint64
+	done   chan struct{} // closed when the marker was met
+	stored bool          // its rows were published, up to last
+	last   sent
 }
 
 // wait ends when the log has come to where the chunk was read.
@@ -139,7 +139,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 	if err := w.rows(ctx, win.chunk, win.touched, win.load, strconv.Itoa(win.number)); err != nil {
 		return err
 	}
-	win.stored, win.sequence = true, w.chain.Sent()
+	win.stored, win.last = true, w.sent()
 	failpoint.At(failpoint.ChunkPublished)
 	return nil
 }
@@ -162,7 +162,10 @@ func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}
 			return nil
 		}
 		n++
-		m := stream.Outgoing{Subject: t.subjects[p], ID: event.SnapshotID(w.a.cfg.Source, load, w.id.Epoch, c.Schema.Table, chunk, n), Group: at(w.cur), Data: data}
+		if err := w.turn(ctx); err != nil { // here, since the ID names the epoch
+			return err
+		}
+		m := stream.Outgoing{Subject: t.subjects[p], ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, c.Schema.Table, chunk, n), Group: at(w.cur), Data: data}
 		return w.send(ctx, &m, lines, c.ReadMS)
 	}
 	for i := range c.Rows {
@@ -210,9 +213,12 @@ func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load s
 	if err != nil {
 		return 0, 0, false, err
 	}
+	if err := w.turn(ctx); err != nil { // here, since IDs and cutoff name the epoch
+		return 0, 0, false, err
+	}
 	w.advance()
 	if op == event.Mark && cutoff == 0 {
-		cutoff = w.id.Version(w.chain.Sent()+1, 1)
+		cutoff = w.id().Version(w.chain().Sent()+1, 1)
 	}
 	now := time.Now().UnixMilli()
 	w.line = event.AppendLine(w.line[:0], &event.Change{Op: op, Schema: s, Cutoff: cutoff, Position: w.cur, CommitMS: now, Snapshot: true})
@@ -221,10 +227,10 @@ func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load s
 	g.N = len(t.subjects)
 	for p, subject := range t.subjects {
 		g.K = p + 1
-		m := stream.Outgoing{Subject: subject, ID: event.SnapshotID(w.a.cfg.Source, load, w.id.Epoch, s.Table, op.String(), p), Group: g, Data: data}
+		m := stream.Outgoing{Subject: subject, ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, s.Table, op.String(), p), Group: g, Data: data}
 		if err := w.send(ctx, &m, 1, now); err != nil {
 			return 0, 0, false, err
 		}
 	}
-	return cutoff, w.chain.Sent(), true, w.chain.Flush()
+	return cutoff, w.chain().Sent(), true, w.chain().Flush()
 }

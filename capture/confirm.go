@@ -48,7 +48,7 @@ func (w *writer) confirm(ctx context.Context) error {
 func (w *writer) round(ctx context.Context, waiting *[]held, confirmed *event.Position) error {
 	c, cancel := context.WithTimeout(ctx, w.a.cfg.Patience)
 	defer cancel()
-	if err := w.holds(c, w.ledger.stored(w.chain.Stored())); err != nil {
+	if err := w.holds(c, w.newest()); err != nil {
 		return err
 	}
 	if err := w.idle(ctx); err != nil {
@@ -94,13 +94,8 @@ func (w *writer) release(ctx context.Context, h held, p event.Position) error {
 	if err := w.holds(ctx, h.sent); err != nil {
 		return err
 	}
-	rec, err := w.a.readRecord(ctx)
-	if err != nil {
+	if err := w.recordHolds(ctx, h.sent); err != nil {
 		return err
-	}
-	if !rec.found || rec.Epoch != w.id.Epoch || rec.Version < h.version {
-		return fmt.Errorf("record of %s: epoch %d version %d, had been %d and %d: %w",
-			w.a.cfg.Source, rec.Epoch, rec.Version, w.id.Epoch, h.version, errAgain)
 	}
 	failpoint.At(failpoint.SlotBefore)
 	if err := w.log.Confirm(ctx, p); err != nil {
@@ -110,6 +105,21 @@ func (w *writer) release(ctx context.Context, h held, p event.Position) error {
 	w.settle(registry.Settled{Executed: h.executed, Sequence: h.sequence, Version: h.version})
 	if f := w.a.cfg.Observer.Confirmed; f != nil {
 		f(p)
+	}
+	return nil
+}
+
+// recordHolds proves that the record is still ours, and says what is confirmed.
+func (w *writer) recordHolds(ctx context.Context, s sent) error {
+	w.recordMu.Lock()
+	defer w.recordMu.Unlock()
+	rec, err := w.a.readRecord(ctx)
+	if err != nil {
+		return err
+	}
+	if ours := w.record.Epoch; !rec.found || rec.Epoch != ours || rec.Version < s.version {
+		return fmt.Errorf("record of %s: epoch %d version %d, had been %d and %d: %w",
+			w.a.cfg.Source, rec.Epoch, rec.Version, ours, s.version, errAgain)
 	}
 	return nil
 }
@@ -136,8 +146,8 @@ func (w *writer) holds(ctx context.Context, s sent) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("read the end of the stream of %s: %w", w.a.cfg.Source, err)
-	case end.Message != nil && end.Message.Writer.Epoch > w.id.Epoch:
-		return fmt.Errorf("epoch %d of the stream is later than ours, %d: %w", end.Message.Writer.Epoch, w.id.Epoch, stream.ErrFenced)
+	case end.Message != nil && end.Message.Writer.Epoch > w.claimed.Load():
+		return fmt.Errorf("epoch %d of the stream is later than ours, %d: %w", end.Message.Writer.Epoch, w.claimed.Load(), stream.ErrFenced)
 	case end.Last < s.sequence || end.Message != nil && end.Message.Last() < s.version:
 		return fmt.Errorf("stream of %s ends at %d, %d was stored: %w", w.a.cfg.Source, end.Last, s.sequence, stream.ErrRewound)
 	case end.Deleted > 0:
@@ -153,23 +163,15 @@ func (w *writer) holds(ctx context.Context, s sent) error {
 func (w *writer) remember(ctx context.Context) (sent, error) {
 	w.recordMu.Lock()
 	defer w.recordMu.Unlock()
-	s := w.ledger.stored(w.chain.Stored())
-	c := w.record.Capture
-	c.Position, c.Change, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.change.String(), s.sequence, s.version, s.group.String(), w.load
-	var err error
-	if c.Executed, err = executed(w.log, s.position); err != nil {
+	s := w.newest()
+	c, err := w.describe(s)
+	if err != nil || c == w.record.Capture {
 		return s, err
-	}
-	if w.settled.Executed != "" {
-		c.Settled = w.settled
-	}
-	if c == w.record.Capture {
-		return s, nil
 	}
 	failpoint.At(failpoint.RecordBefore)
 	rec, err := w.a.writeRecord(ctx, w.record, c)
 	if errors.Is(err, stream.ErrConflict) { // perhaps with our own write, whose answer nobody waited for
-		if now, e := w.a.readRecord(ctx); e == nil && now.Epoch == w.id.Epoch && now.Base == w.id.Base {
+		if now, e := w.a.readRecord(ctx); e == nil && now.Epoch == c.Epoch && now.Base == c.Base {
 			rec, err = w.a.writeRecord(ctx, now, c)
 		}
 	}
@@ -182,6 +184,18 @@ func (w *writer) remember(ctx context.Context) (sent, error) {
 		f(s.position)
 	}
 	return s, nil
+}
+
+// describe is what the record says once s is the newest message that is stored; recordMu is held.
+func (w *writer) describe(s sent) (registry.Capture, error) {
+	c := w.record.Capture
+	c.Position, c.Change, c.Sequence, c.Version, c.Group, c.Load = s.position.String(), s.change.String(), s.sequence, s.version, s.group.String(), w.load
+	if w.settled.Executed != "" {
+		c.Settled = w.settled
+	}
+	var err error
+	c.Executed, err = executed(w.log, s.position)
+	return c, err
 }
 
 // idle carries the position over transactions that have nothing captured. The marker comes before record and slot: the
@@ -199,10 +213,11 @@ func (w *writer) idle(ctx context.Context) error {
 		return err
 	}
 	failpoint.At(failpoint.MarkPublished)
-	return w.chain.Flush()
+	return w.chain().Flush()
 }
 
 // lost says whether the error ends this run at once: the stream belongs to another, or cannot be continued.
 func (w *writer) lost(err error) bool {
-	return w.chain.Err() != nil || errors.Is(err, stream.ErrFenced)
+	e := w.now.Load()
+	return e.chain.Err() != nil && !e.over.Load() || errors.Is(err, stream.ErrFenced)
 }

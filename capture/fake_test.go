@@ -57,6 +57,7 @@ type database struct {
 	slow      time.Duration // a chunk that was read is on its way for up to this
 	onConfirm func(event.Position)
 	onRenew   func()
+	onHolds   func() error
 	onMark    func() // between a chunk and its marker
 }
 

@@ -55,6 +55,9 @@ func (l *fakeLog) Holds(context.Context) error {
 	if l.closed {
 		return errClosed
 	}
+	if l.d.onHolds != nil {
+		return l.d.onHolds()
+	}
 	return nil
 }
 

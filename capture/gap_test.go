@@ -191,36 +191,6 @@ func TestResnapshot(t *testing.T) {
 	}
 }
 
-// TestEpochs: a writer whose epoch is used up takes another one and goes on.
-func TestEpochs(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	w.fill(9)
-	ctx, stop := context.WithCancel(t.Context())
-	a, err := capture.New(w.config(), w.db, w.st, captures, snapshots, schemas)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.SetMessages(20)
-	p := &process{stop: stop, done: make(chan error, 1)}
-	go func() { p.done <- a.Run(ctx) }()
-	w.traffic(time.Millisecond)
-	w.until(p, "settled", w.settled)
-	w.end(p)
-	w.verify(w.first())
-	writers := map[event.Writer]bool{}
-	all, err := check.Read(t.Context(), w.st, w.db.source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range all {
-		writers[m.Writer] = true
-	}
-	if len(writers) < 3 {
-		t.Errorf("%d writers, want several", len(writers))
-	}
-}
-
 // TestRecordLost: the position lives in the stream; without a record only the load begins again.
 func TestRecordLost(t *testing.T) {
 	t.Parallel()

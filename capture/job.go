@@ -42,8 +42,8 @@ type job struct {
 // step is progress that counts once the stream has held its messages for the fsync horizon.
 type step struct {
 	Progress
-	sequence uint64
-	since    time.Time // when it was seen to be stored
+	last  sent      // of its messages
+	since time.Time // when it was seen to be stored
 }
 
 // run holds a place only while it reads: until all counts a horizon passes, which is minutes on an external NATS.
@@ -131,7 +131,7 @@ func (j *job) count(ctx context.Context, win *window) error {
 	j.next.Rows += int64(len(win.chunk.Rows))
 	j.next.After = win.chunk.Next
 	if j.next.After != "" { // the last one counts with the end alone, so that an interrupted load never begins over
-		j.steps = append(j.steps, step{Progress: j.next, sequence: win.sequence})
+		j.steps = append(j.steps, step{Progress: j.next, last: win.last})
 	}
 	win.chunk = nil
 	j.observe(false)
@@ -149,16 +149,16 @@ func (j *job) leave(ctx context.Context) error {
 // finish waits until all that was sent counts.
 func (j *job) finish(ctx context.Context) error {
 	j.w.mu.Lock()
-	err := j.w.chain.Flush()
-	last := j.w.chain.Sent()
+	err := j.w.chain().Flush()
+	last := j.w.sent()
 	j.w.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("flush the load of %s: %w", j.table.Schema.Table, err)
 	}
-	if err := j.w.chain.Wait(ctx, last); err != nil {
+	if err := j.w.wait(ctx, last.sequence); err != nil {
 		return fmt.Errorf("load of %s: %w", j.table.Schema.Table, err)
 	}
-	for j.steps = append(j.steps, step{Progress: j.next, sequence: last}); len(j.steps) > 0; {
+	for j.steps = append(j.steps, step{Progress: j.next, last: last}); len(j.steps) > 0; {
 		if err := j.save(ctx); err != nil {
 			return err
 		}
@@ -178,10 +178,10 @@ func (j *job) observe(done bool) {
 // save writes what counts by now. NATS may be away for a while: what cannot be written now is written later, and the agent's
 // own watch over the stream decides when that lasts too long.
 func (j *job) save(ctx context.Context) error {
-	stored, n := j.w.chain.Stored(), 0
+	stored, n := j.w.chain().Stored(), 0
 	for i := range j.steps {
 		s := &j.steps[i]
-		if s.sequence <= stored && s.since.IsZero() {
+		if s.last.sequence <= stored && s.since.IsZero() {
 			s.since = time.Now()
 		}
 		if !s.since.IsZero() && time.Since(s.since) >= j.w.a.cfg.Horizon {
@@ -192,7 +192,7 @@ func (j *job) save(ctx context.Context) error {
 		return nil
 	}
 	s := j.steps[n-1]
-	err := j.w.holds(ctx, sent{sequence: s.sequence, version: j.w.id.Version(s.sequence, 0)})
+	err := j.w.holds(ctx, s.last)
 	if err == nil {
 		var revision uint64
 		if revision, err = j.w.a.writeProgress(ctx, j.load, s.Progress, j.revision); err == nil {
@@ -263,7 +263,7 @@ func (j *job) absent(ctx context.Context) bool {
 
 // try reads the chunk once and writes its marker.
 func (j *job) try(ctx context.Context, win *window, after string) error {
-	mark := strconv.FormatUint(uint64(j.w.id.Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
+	mark := strconv.FormatUint(uint64(j.w.id().Epoch), 36) + "." + strconv.FormatUint(j.w.a.cfg.Random(), 36)
 	c, err := j.visible(ctx, win, after)
 	if err != nil {
 		j.w.dropWindow(win, mark)

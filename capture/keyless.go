@@ -86,20 +86,20 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 			p.Chunks++
 			p.Rows += int64(len(c.Rows))
 			w.a.cfg.Observer.loading(Loading{Table: p.Table, Rows: p.Rows, Estimate: p.Estimate, Began: began})
-			return w.chain.Flush()
+			return w.chain().Flush()
 		})
 		if err != nil {
 			return fmt.Errorf("read the whole of %s: %w", p.Table, err)
 		}
 	}
-	last := w.chain.Sent()
-	if err := w.chain.Wait(ctx, last); err != nil {
+	last := w.sent()
+	if err := w.wait(ctx, last.sequence); err != nil {
 		return fmt.Errorf("load of the tables without a key: %w", err)
 	}
 	if !sleep(ctx, w.a.cfg.Horizon) {
 		return ctx.Err()
 	}
-	if err := w.holds(ctx, sent{sequence: last, version: w.id.Version(last, 0)}); err != nil {
+	if err := w.holds(ctx, last); err != nil {
 		return err
 	}
 	if err := w.log.Holds(ctx); err != nil { // who took the slot meanwhile may have made a new one: these rows are older than it

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,16 +15,13 @@ import (
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
-// errEpoch: as many messages as a version can tell apart were published.
-var errEpoch = errors.New("the epoch is used up")
-
 // writer is one run of the agent, from its fence on. All that publishes holds mu, so that the stream is written by one at a time.
 type writer struct {
-	a      *Agent
-	log    Log
-	id     event.Writer
-	chain  Chain
-	ledger ledger
+	a       *Agent
+	log     Log
+	now     atomic.Pointer[era]
+	claimed atomic.Uint32 // the highest epoch that is, or may be, ours
+	began   time.Time
 
 	mu        gate
 	cur       event.Position           // where the log goes on after the last message sent
@@ -69,39 +65,27 @@ func (w *writer) run(ctx context.Context) error {
 		defer tick.Stop()
 		return w.forget(c, tick.C)
 	})
-	g.Go(func() error {
-		select {
-		case <-w.chain.Failed():
-			return w.chain.Err()
-		case <-c.Done():
-			return nil
-		}
-	})
-	err := g.Wait()
-	if ctx.Err() == nil && !errors.Is(err, errEpoch) {
+	g.Go(func() error { return w.watch(c) })
+	if err := g.Wait(); ctx.Err() == nil {
 		return err
 	}
-	if e := w.chain.Err(); e != nil {
-		return e
-	}
-	if e := w.drain(ctx); e != nil {
-		return e
-	}
-	if errors.Is(err, errEpoch) && ctx.Err() == nil {
-		return err
-	}
-	return nil
+	return w.drain(ctx)
 }
 
 // drain is the orderly end: everything sent is stored, and the record says so.
 func (w *writer) drain(ctx context.Context) error {
 	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.a.cfg.Drain)
 	defer cancel()
-	if err := w.chain.Flush(); err != nil {
-		return fmt.Errorf("flush the stream of %s: %w", w.a.cfg.Source, err)
-	}
-	if err := w.chain.Wait(c, w.chain.Sent()); err != nil {
-		return fmt.Errorf("wait for the stream of %s to store what was sent: %w", w.a.cfg.Source, err)
+	if e := w.now.Load(); !e.over.Load() {
+		if err := e.chain.Err(); err != nil {
+			return err
+		}
+		if err := e.chain.Flush(); err != nil {
+			return fmt.Errorf("flush the stream of %s: %w", w.a.cfg.Source, err)
+		}
+		if err := e.chain.Wait(c, e.chain.Sent()); err != nil {
+			return fmt.Errorf("wait for the stream of %s to store what was sent: %w", w.a.cfg.Source, err)
+		}
 	}
 	_, err := w.remember(c)
 	return err
@@ -133,7 +117,7 @@ func (w *writer) take(ctx context.Context, r Run) error {
 	if r.More {
 		return nil
 	}
-	return w.chain.Flush()
+	return w.chain().Flush()
 }
 
 func (w *writer) item(ctx context.Context, it *Item) error {
@@ -243,10 +227,13 @@ func (w *writer) version(ctx context.Context, s *event.Schema) (*table, error) {
 
 // send publishes a message of some lines. Only between two groups an epoch may end.
 func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commitMS int64) error {
-	if m.Group.K == 1 && w.chain.Sent()-w.id.Base >= w.a.messages {
-		return errEpoch
+	if m.Group.K == 1 {
+		if err := w.turn(ctx); err != nil {
+			return err
+		}
 	}
-	sequence, err := w.chain.Publish(ctx, m)
+	e := w.now.Load()
+	sequence, err := e.chain.Publish(ctx, m)
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", m.ID, err)
 	}
@@ -261,7 +248,7 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 			w.seen = m.Group.To
 		}
 	}
-	w.ledger.add(sent{sequence: sequence, group: m.Group, version: w.id.Version(sequence, lines), position: w.cur, change: w.last}, w.chain.Stored())
+	e.ledger.add(sent{sequence: sequence, group: m.Group, version: e.id.Version(sequence, lines), position: w.cur, change: w.last}, e.chain.Stored())
 	if f := w.a.cfg.Observer.Published; f != nil && lines > 0 {
 		f(lines, len(m.Data), time.UnixMilli(commitMS))
 	}

@@ -73,10 +73,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	}
 
 	failpoint.At(failpoint.StartResumed)
-	clock := uint32(max(1, min(info.Clock-epochs, event.MaxEpoch)))
-	epoch := max(p.seen+1, clock)
-	if epoch > event.MaxEpoch {
-		return nil, fmt.Errorf("epoch %d is the last one there can be; use another source name", p.seen)
+	epoch, ahead, err := nextEpoch(p.seen, info.Clock)
+	if err != nil {
+		return nil, err
 	}
 	failpoint.At(failpoint.FenceBefore)
 	id, err := a.stream.Fence(ctx, p.last, epoch, p.group, strconv.FormatUint(a.cfg.Random(), 36))
@@ -100,7 +99,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 	failpoint.At(failpoint.StartRecorded)
-	if epoch > clock && !sleep(ctx, a.cfg.Horizon) { // a later epoch must not meet a fence that was lost: its clock would not be ahead
+	if ahead && !sleep(ctx, a.cfg.Horizon) {
 		return nil, ctx.Err()
 	}
 	if err := log.Check(ctx, reached(p.group), p.first, info.Identity); err != nil {
@@ -112,7 +111,7 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	}
 	w := a.newWriter(log, id, rec, p)
 	if err := w.prepare(ctx, keyless); err != nil {
-		w.chain.Close()
+		w.chain().Close()
 		return nil, err
 	}
 	failpoint.At(failpoint.StartPrepared)
@@ -256,13 +255,13 @@ func (a *Agent) order(ctx context.Context, rec record, info Info) (record, error
 func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer {
 	from := reached(p.group)
 	w := &writer{
-		a: a, log: log, id: id, mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
+		a: a, log: log, began: time.Now(), mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
 		versions: map[string]*table{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
 		appeared: make(chan struct{}, 1),
 	}
-	w.ledger.start(sent{sequence: id.Base, group: p.group, version: id.Version(id.Base, 0), position: w.cur, change: w.last})
-	w.chain = a.open(id, id.Base, stream.ChainOptions{Holds: log.Holds, Stored: a.cfg.Observer.Stored, Stalled: a.stalled})
+	w.claimed.Store(id.Epoch)
+	w.now.Store(w.era(id, sent{sequence: id.Base, group: p.group, version: id.Version(id.Base, 0), position: w.cur, change: w.last}))
 	return w
 }
 

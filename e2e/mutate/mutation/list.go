@@ -98,9 +98,9 @@ var All = []Mutation{
 	},
 	{
 		Name: "epoch-again", Breaks: "a start does not look for the highest epoch there was: versions go back",
-		File: "capture/start.go",
-		Old:  "\tepoch := max(p.seen+1, clock)",
-		New:  "\tepoch := max(1, clock)",
+		File: "capture/epoch.go",
+		Old:  "\tepoch = max(seen+1, now)",
+		New:  "\tepoch = max(1, now)",
 		By:   test("./capture", "TestEpochs"),
 	},
 	{
