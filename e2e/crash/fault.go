@@ -6,6 +6,9 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
+
+	"github.com/runnel-dev/runnel/runtime/failpoint"
 )
 
 // Fault is one kind of trouble.
@@ -26,6 +29,30 @@ type Fault struct {
 	// target again, and measures that. An error means that the fault could not be injected, or that the system did not react
 	// as it must: the run fails. ctx ends after limitInject. Everything random comes from r.
 	Inject func(ctx context.Context, w *World, r *rand.Rand) error
+}
+
+// lane is what a fault acts on. Faults of one lane wait for each other, or undo what the other does.
+func (f Fault) lane() string {
+	if point, ok := strings.CutPrefix(f.Name, pointPrefix); ok {
+		return string(failpoint.Points[failpoint.Name(point)].Role)
+	}
+	parts := strings.Split(f.Name, ".")
+	switch parts[0] {
+	case "kill", "restart", "freeze", "second":
+		if parts[1] == "worker" {
+			return "worker"
+		}
+		return "agent"
+	case "net":
+		if last := parts[len(parts)-1]; last != "target" {
+			return "net." + last
+		}
+		return "target"
+	case "store":
+		return "nats"
+	default:
+		return parts[0]
+	}
 }
 
 // faults is everything that can be injected.

@@ -155,7 +155,7 @@ func (t *Target) put(ctx context.Context, path, body string) error {
 // that is busy; absent is how long it is away.
 const (
 	lateness = 15 * time.Second
-	absent   = 30 * time.Second
+	absent   = 22 * time.Second
 )
 
 func targetAway(ctx context.Context, w *World, t *Target, _ *rand.Rand) error {

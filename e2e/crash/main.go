@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,14 +27,20 @@ type options struct {
 	keep     bool
 	once     bool // instead of the length: until every fault was injected
 	record   bool
+	binary   string // of runnel; default: one is built
+	rate     int    // of the traffic, in transactions a second
 	out      io.Writer
 }
 
 // ledgerFile is where docs/guarantees.md reads what was injected.
 const ledgerFile = "e2e/crash/ledger.json"
 
-// rate of the traffic in transactions a second: two cores carry three targets and the faults too.
-const rate = 80
+// rate of the traffic in transactions a second: two cores carry three targets and the faults too. In a fixed set, whose runs go on
+// at the same time, it is lower.
+const (
+	rate      = 80
+	fixedRate = 25
+)
 
 func main() {
 	var o options
@@ -44,8 +52,8 @@ func main() {
 	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
 	list := flag.Bool("list", false, "list the faults and end")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
-	ci := flag.Bool("ci", false, "a short fixed set of runs: a kill at each step, the network, the leaders of a cluster")
-	all := flag.Bool("all", false, "a fixed set of runs that injects every fault at least once")
+	ci := flag.Bool("ci", false, "a fixed set of runs that injects every fault once, in the least time")
+	flag.IntVar(&o.rate, "rate", rate, "transactions a second")
 	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
 	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
 	flag.Parse()
@@ -67,12 +75,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	switch {
-	case *ci:
+	if *ci {
 		err = o.fixed(ctx, ciRuns)
-	case *all:
-		err = o.fixed(ctx, allRuns)
-	default:
+	} else {
 		_, err = o.run(ctx)
 	}
 	if err != nil {
@@ -91,7 +96,7 @@ func (o *options) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return report, err
 	}
-	w := &World{Seed: o.seed, Topology: o.layout(), Dir: dir, marks: map[*Process]int64{}}
+	w := &World{Seed: o.seed, Topology: o.layout(), Dir: dir, binary: o.binary, marks: map[*Process]int64{}}
 	err = guard(func() error { return o.live(ctx, w, report) })
 	for _, p := range w.processes() {
 		report.ledger.Kills += p.Kills()
@@ -108,20 +113,30 @@ func (o *options) run(ctx context.Context) (*Report, error) {
 	} else if !o.keep {
 		os.RemoveAll(dir)
 	}
+	return report, o.account(report, err)
+}
+
+// oneAtATime is for what runs that go on at the same time share: the ledger and the output.
+var oneAtATime sync.Mutex
+
+// account records and prints what a run did.
+func (o *options) account(report *Report, err error) error {
+	oneAtATime.Lock()
+	defer oneAtATime.Unlock()
 	if o.record {
 		if e := report.record(ledgerFile); err == nil {
 			err = e
 		}
 	}
 	report.print(o.out)
-	return report, err
+	return err
 }
 
 // again is the command that repeats the run.
 func (o *options) again() string {
 	length := fmt.Sprintf("--seconds %d", o.seconds)
 	if o.once {
-		length = "--once"
+		length = fmt.Sprintf("--once --rate %d", o.rate)
 	}
 	s := fmt.Sprintf("./scripts/crash %s --seed %d --topology %s --target %s", length, o.seed, o.layout(), strings.Join(o.targets, ","))
 	if len(o.faults) > 0 {
@@ -141,8 +156,11 @@ func (o *options) layout() Topology {
 // live builds the world, drives the schedule, and checks.
 func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	w.Logf("seed %d, topology %s, targets %s, in %s", o.seed, w.Topology, strings.Join(o.targets, ", "), w.Dir)
-	if err := w.compile(ctx); err != nil {
-		return err
+	if w.binary == "" {
+		w.binary = filepath.Join(w.Dir, "runnel")
+		if err := compile(ctx, w.binary); err != nil {
+			return err
+		}
 	}
 	if err := w.record(); err != nil {
 		return err
@@ -157,7 +175,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("no fault applies to topology %s", w.Topology)
 	}
-	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: rate, seed: o.seed}
+	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: o.rate, seed: o.seed}
 	if _, err := w.recovered(ctx); err != nil {
 		return err
 	}
@@ -169,7 +187,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	s := NewSchedule(o.seed, chosen)
 	over := func() bool { return time.Now().After(end) }
 	if o.once {
-		s.Company, s.Often, over = 3, 100, s.Once
+		s.Company, s.Packed, over = 4, true, s.Once
 	}
 	err = w.drive(ctx, s, over, report)
 	if e := w.Traffic.Pause(context.WithoutCancel(ctx)); err == nil {

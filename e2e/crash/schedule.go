@@ -19,6 +19,9 @@ type Schedule struct {
 	Company int // faults at the same time, at most
 	Often   int // of a hundred faults that could join the one before, so many do
 
+	// Packed fills each step with faults of different lanes, wherever in the round they stand: the most in the least time.
+	Packed bool
+
 	r      *rand.Rand
 	faults []Fault
 	round  []Fault
@@ -33,28 +36,53 @@ func NewSchedule(seed uint64, faults []Fault) *Schedule {
 // Next is the next step.
 func (s *Schedule) Next() Step {
 	step := Step{After: between(s.r, 200*time.Millisecond, 1500*time.Millisecond)}
-	s.take(&step)
-	for len(step.Faults) < s.Company && !step.Faults[0].Exclusive && len(s.round) > 0 && !s.round[0].Exclusive && s.r.IntN(100) < s.Often {
-		s.take(&step)
+	s.begin()
+	s.take(&step, 0)
+	if step.Faults[0].Exclusive {
+		return step
+	}
+	if s.Packed {
+		s.pack(&step)
+		return step
+	}
+	for len(step.Faults) < s.Company && len(s.round) > 0 && !s.round[0].Exclusive && s.r.IntN(100) < s.Often {
+		s.take(&step, 0)
 	}
 	return step
+}
+
+func (s *Schedule) pack(step *Step) {
+	for i := 0; i < len(s.round) && len(step.Faults) < s.Company; {
+		f := s.round[i]
+		if f.Exclusive || slices.ContainsFunc(step.Faults, func(o Fault) bool { return o.lane() == f.lane() }) {
+			i++
+			continue
+		}
+		s.take(step, i)
+	}
 }
 
 // Once says whether every fault has come once.
 func (s *Schedule) Once() bool { return s.rounds > 1 || s.rounds == 1 && len(s.round) == 0 }
 
-func (s *Schedule) take(step *Step) {
-	if len(s.round) == 0 {
-		s.rounds++
-		s.round = append(s.round, s.faults...)
-		s.r.Shuffle(len(s.round), func(i, j int) { s.round[i], s.round[j] = s.round[j], s.round[i] })
-		if s.rounds == 1 {
-			slices.SortStableFunc(s.round, func(a, b Fault) int { return late(a) - late(b) })
-		}
+// begin begins a round where the one before is over.
+func (s *Schedule) begin() {
+	if len(s.round) > 0 {
+		return
 	}
-	step.Faults = append(step.Faults, s.round[0])
+	s.rounds++
+	s.round = append(s.round, s.faults...)
+	s.r.Shuffle(len(s.round), func(i, j int) { s.round[i], s.round[j] = s.round[j], s.round[i] })
+	if s.rounds == 1 {
+		slices.SortStableFunc(s.round, func(a, b Fault) int { return late(a) - late(b) })
+	}
+}
+
+// take moves a fault of the round into the step.
+func (s *Schedule) take(step *Step, i int) {
+	step.Faults = append(step.Faults, s.round[i])
 	step.Seeds = append(step.Seeds, s.r.Uint64())
-	s.round = s.round[1:]
+	s.round = slices.Delete(s.round, i, i+1)
 }
 
 func late(f Fault) int {

@@ -68,3 +68,33 @@ func TestScheduleRounds(t *testing.T) {
 		t.Error("no two faults come together")
 	}
 }
+
+// A packed round holds every fault once, in fewer steps, and never two of a lane together.
+func TestSchedulePacked(t *testing.T) {
+	t.Parallel()
+	all := faults()
+	s := NewSchedule(5, all)
+	s.Company, s.Packed = 4, true
+	seen, steps := map[string]int{}, 0
+	for ; !s.Once(); steps++ {
+		step := s.Next()
+		lanes := map[string]string{}
+		for _, f := range step.Faults {
+			seen[f.Name]++
+			if other := lanes[f.lane()]; other != "" {
+				t.Errorf("%s and %s come together", f.Name, other)
+			}
+			if lanes[f.lane()] = f.Name; f.Exclusive && len(step.Faults) > 1 {
+				t.Errorf("%s has company", f.Name)
+			}
+		}
+	}
+	for _, f := range all {
+		if seen[f.Name] != 1 {
+			t.Errorf("%s came %d times", f.Name, seen[f.Name])
+		}
+	}
+	if steps > len(all)*2/3 {
+		t.Errorf("%d steps for %d faults", steps, len(all))
+	}
+}

@@ -280,9 +280,8 @@ func (w *World) access() (a access, err error) {
 const natsSync = 100 * time.Millisecond
 
 // compile builds runnel with its failpoints.
-func (w *World) compile(ctx context.Context) error {
-	w.binary = filepath.Join(w.Dir, "runnel")
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "failpoints", "-o", w.binary, "./cmd/runnel")
+func compile(ctx context.Context, binary string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "failpoints", "-o", binary, "./cmd/runnel")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build runnel: %w\n%s", err, strings.TrimSpace(string(out)))

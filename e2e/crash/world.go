@@ -210,7 +210,7 @@ func (w *World) Failed() bool { return false }
 
 // Logf writes a line of the run's own log, with the time since its start.
 func (w *World) Logf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
+	fmt.Fprintf(os.Stderr, "%s %s: %s\n", time.Now().Format("15:04:05.000"), w.Topology, fmt.Sprintf(format, args...))
 }
 
 // Fatal ends the fault under way, or the run.
