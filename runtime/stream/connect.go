@@ -131,7 +131,7 @@ func connect(ctx context.Context, c *Conn, name string) (*Conn, error) {
 		nats.ReconnectBufSize(-1),
 		nats.Timeout(dialTimeout),
 		nats.FlusherTimeout(time.Minute),
-		nats.PingInterval(4*time.Second),
+		nats.PingInterval(10*time.Second),
 		nats.MaxPingsOutstanding(2),
 		// Without a handler nats.go prints to the terminal. What is refused by permissions is never answered, so it is kept
 		// for those who wait; all else shows where it happens.
