@@ -44,6 +44,7 @@ func TestBackwards(t *testing.T) {
 		{"Declared", 0, check.History{allow(check.Backwards, "", 3, 4), look(1, 9, rows{"1": 7}), look(3, 6, rows{"1": 6}), look(5, 8, rows{"1": 8})}},
 		{"DeclaredBetweenTwoLooks", 0, check.History{look(1, 9, rows{"1": 7}), look(5, 6, rows{"1": 6}), allow(check.Backwards, "warehouse", 2, 3)}},
 		{"NewBeginning", 1, check.History{allow(check.Backwards, "", 2, 3), look(1, 9, rows{"1": 7}), look(2, 5, rows{"1": 5}), look(4, 6, rows{"1": 6}), look(5, 5, rows{"1": 5})}},
+		{"GapInTheStream", 1, check.History{{Gap: &check.Gap{First: 1, Last: 99}}, look(1, 9, rows{"1": 7}), look(2, 6, rows{"1": 6})}},
 		{"DeclaredOfAnother", 1, check.History{allow(check.Backwards, "search", 1, 9), look(1, 9, rows{"1": 7}), look(2, 6, rows{"1": 6})}},
 		{"DeclaredLater", 1, check.History{allow(check.Backwards, "", 4, 9), look(1, 9, rows{"1": 7}), look(2, 6, rows{"1": 6})}},
 	} {
@@ -116,6 +117,7 @@ func TestSlotAheadOfTheStream(t *testing.T) {
 	}{
 		{"Behind", 0, check.History{{Source: source(3)}}},
 		{"Ahead", 1, check.History{{Source: &ahead}}},
+		{"AheadBesideAGap", 1, check.History{{Source: &ahead}, {Gap: &check.Gap{First: 1, Last: 99}}}},
 		{"Declared", 0, check.History{{Source: &ahead}, allow(check.Undurable, "", 2, 4)}},
 		{"StreamAway", 0, check.History{{Source: &unread}}},
 	} {
@@ -195,6 +197,30 @@ func TestDurableAfterTruncate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			if r := judged(t, s.all, h(c.seen)); r.Count(check.Undurable) != c.want {
+				t.Errorf("want %d: %v", c.want, r.Err())
+			}
+		})
+	}
+}
+
+// A load's end at or below the checkpoint: older rows than its cutoff must be gone, others not.
+func TestDurableAfterALoad(t *testing.T) {
+	t.Parallel()
+	s := &tape{}
+	s.fence(1)
+	s.change(event.Create, 7, nil, row(1, 1, 1))
+	s.change(event.Create, 7, nil, row(2, 1, 2))
+	s.sweep(s.writer.Version(s.end, 1)) // it has shown row 2
+	for _, c := range []struct {
+		name string
+		want int
+		seen rows
+	}{{"Right", 0, rows{"2": 2}}, {"StillThere", 1, rows{"1": 1, "2": 2}}, {"GoneToo", 1, nil}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rec := look(1, 2, c.seen)
+			rec.Target.Floors = []check.Floor{{Sequence: s.end, Version: int64(s.writer.Version(s.end, 1))}}
+			if r := judged(t, s.all, check.History{rec}); r.Count(check.Undurable) != c.want {
 				t.Errorf("want %d: %v", c.want, r.Err())
 			}
 		})

@@ -65,6 +65,13 @@ func (s *tape) again(op event.Op, tx, from, to uint64, before, after []byte) {
 	s.add(&event.Message{Subject: event.Subject("shop", schema.Table, 0), Group: event.Group{From: p(from), To: p(to), K: 1, N: 1}, Data: line})
 }
 
+// sweep writes the end of a load: what is older than the cutoff was not shown by it.
+func (s *tape) sweep(cutoff event.Version) {
+	p := event.Position{Timeline: 1, Commit: 100, Change: s.log}
+	line := event.AppendLine(nil, &event.Change{Op: event.Truncate, Schema: schema, Position: p, Snapshot: true, Cutoff: cutoff})
+	s.add(&event.Message{Subject: event.Subject("shop", schema.Table, 0), Group: event.Group{From: p, To: p, K: 1, N: 1}, Data: line})
+}
+
 // right is what the journal says.
 func right() *tape {
 	s := &tape{}
@@ -139,6 +146,29 @@ func TestStreamFindsWhatIsPlanted(t *testing.T) {
 			s.all[len(s.all)-1].Group.N = 2
 			return s
 		}},
+		{"GroupCutShort", "lost=1 duplicated=0 disordered=0", "follows the incomplete", func() *tape {
+			s := right()
+			s.all[len(s.all)-2].Group.N = 2
+			return s
+		}},
+		{"GroupWithoutBeginning", "lost=1 duplicated=0 disordered=0", "without its beginning", func() *tape {
+			s := right()
+			last := s.all[len(s.all)-1]
+			last.Group.K, last.Group.N = 2, 2
+			return s
+		}},
+		{"BeforeItsGroup", "lost=0 duplicated=0 disordered=1", "is not in its place", func() *tape {
+			s := right()
+			last := s.all[len(s.all)-1]
+			last.Group.From = last.Group.To
+			return s
+		}},
+		{"BehindItsGroup", "lost=0 duplicated=0 disordered=1", "is not in its place", func() *tape {
+			s := right()
+			last := s.all[len(s.all)-1]
+			last.Group.To = last.Group.From
+			return s
+		}},
 		{"VersionsGoBack", "disordered=1", "is not above", func() *tape {
 			s := right()
 			s.all[len(s.all)-1].Sequence = s.all[len(s.all)-2].Sequence
@@ -166,6 +196,15 @@ func TestStreamFindsWhatIsPlanted(t *testing.T) {
 			s.fence(1)
 			o := right()
 			s.all = append(s.all[:event.FenceMarkers-1], o.all[event.FenceMarkers:]...)
+			return s
+		}},
+		{"MarkerOutOfPlace", "interleaved=1", "out of its place", func() *tape {
+			s := right()
+			last := len(s.all)
+			s.fence(2)
+			for _, m := range s.all[last+1:] { // something lies between the first marker and the others
+				m.Sequence++
+			}
 			return s
 		}},
 		{"Zombie", "interleaved=1", "after messages of", func() *tape {
@@ -200,6 +239,109 @@ func judged(t *testing.T, stream []*event.Message, h check.History) *check.Repor
 	return &r
 }
 
+// Where more transactions differ than are read again, the number of their changes tells.
+func TestStreamFindsManyDifferences(t *testing.T) {
+	t.Parallel()
+	s, entries := &tape{}, []check.Entry(nil)
+	s.fence(1)
+	want := map[check.Promise]int{}
+	for n := range 2000 {
+		tx := uint64(n + 1)
+		entries = append(entries, check.Entry{ID: int64(2*n + 1), XID: tx, At: at(n), Op: "i", Table: "orders", New: row(n, 1, 1)},
+			check.Entry{ID: int64(2*n + 2), XID: tx, At: at(n), Op: "u", Table: "orders", Old: row(n, 1, 1), New: row(n, 2, 2)})
+		s.change(event.Create, tx, nil, row(n, 1, 1))
+		switch n % 3 {
+		case 0:
+			want[check.Lost]++
+		case 1:
+			s.change(event.Update, tx, nil, row(n, 3, 2))
+			want[check.Differing]++
+		case 2:
+			s.change(event.Update, tx, nil, row(n, 2, 2))
+			s.change(event.Update, tx, nil, row(n, 2, 2))
+			want[check.Duplicated]++
+		}
+	}
+	var r check.Report
+	if err := r.Stream(check.Stream{Source: "shop", Messages: check.Of(s.all), Journal: check.EntriesOf(entries), Tables: tables}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range check.Promises {
+		if r.Count(p) != want[p] {
+			t.Errorf("%s: got %d, want %d", p, r.Count(p), want[p])
+		}
+	}
+}
+
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	s := right()
+	var ids []string
+	for n := range s.log {
+		ids = append(ids, event.Position{Timeline: 1, Commit: 100, Change: n + 1}.ID())
+	}
+	for _, c := range []struct {
+		name, want string
+		committed  []string
+	}{
+		{"Right", "", ids},
+		{"Lost", "lost: change", append(slices.Clone(ids), event.Position{Timeline: 1, Commit: 200}.ID())},
+		{"Invented", "was never committed", ids[1:]},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			err := check.Complete(s.all[event.FenceMarkers:], c.committed)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// Fold follows deletes, a TRUNCATE, and the end of a load, which removes what is older than its cutoff.
+func TestFold(t *testing.T) {
+	t.Parallel()
+	schemas := func(event.Table, string) (*event.Schema, error) { return schema, nil }
+	for _, c := range []struct {
+		name, want string
+		more       func(s *tape)
+	}{
+		{"Rows", "[1 2]", func(*tape) {}},
+		{"Delete", "[2]", func(s *tape) { s.change(event.Delete, 9, key(1), nil) }},
+		{"Truncate", "[3]", func(s *tape) {
+			s.change(event.Truncate, 9, nil, nil)
+			s.change(event.Create, 9, nil, row(3, 1, 3))
+		}},
+		{"EndOfALoad", "[2 3]", func(s *tape) {
+			s.change(event.Create, 9, nil, row(3, 1, 3))
+			s.sweep(s.writer.Version(s.end-1, 1)) // where row 2 was written
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := &tape{}
+			s.fence(1)
+			s.change(event.Create, 7, nil, row(1, 1, 1))
+			s.change(event.Create, 7, nil, row(2, 1, 2))
+			c.more(s)
+			state, err := check.Fold(s.all[event.FenceMarkers:], schemas)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []int64
+			for _, text := range state[schema.Table] {
+				v, _ := event.RowOf([]byte(text)).Column("id")
+				id, _ := v.Int64()
+				got = append(got, id)
+			}
+			slices.Sort(got)
+			if fmt.Sprint(got) != c.want {
+				t.Errorf("got %v, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 // What a run declares is no breach, and only that.
 func TestAllowedInTheStream(t *testing.T) {
 	t.Parallel()
@@ -225,6 +367,7 @@ func TestAllowedInTheStream(t *testing.T) {
 		{"Gap", gap, nil, "lost=2 "},
 		{"DeclaredGap", gap, lost(2, 4), "lost=0 "},
 		{"DeclaredElsewhere", gap, lost(4, 9), "lost=2 "},
+		{"DeclaredOfAnotherPromise", gap, check.History{{Allow: &check.Allowance{Promise: check.Duplicated}}}, "lost=2 "},
 		{"GapByEntries", gap, check.History{{Gap: &check.Gap{First: 3, Last: 3}}}, "lost=0 "},
 		{"GapByOtherEntries", gap, check.History{{Gap: &check.Gap{First: 4, Last: 9}}}, "lost=2 "},
 		{"GapWhereTheLogGoesBack", again, check.History{{Gap: &check.Gap{First: 4, Last: 4, From: at(int(again.end))}}}, "lost=0 duplicated=0 disordered=0 "},
