@@ -295,6 +295,17 @@ func (p *transactional) Begin(context.Context, sink.Claim, *event.Schema, sink.P
 	return nil
 }
 
+// floors holds each floor against its checkpoint: none passes what its target has not done.
+func (p *transactional) floors(c *host.Config) {
+	c.Observer.Floor = func(_ string, part int, floor sink.Point) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if at := p.points[part]; floor.Version > at.Version {
+			p.t.Errorf("the floor of partition %d is at %d, its target at %d", part, floor.Version, at.Version)
+		}
+	}
+}
+
 func (p *transactional) want(t *testing.T, rows map[int]int, truncs int) {
 	t.Helper()
 	defer func() {
@@ -324,7 +335,7 @@ func TestTruncateIsOneTransaction(t *testing.T) {
 	f := newFeeder(t, stream.Settings{Partitions: 4})
 	name := newFunction(t, f, "$.public.orders", "batch: {rows: 10}")
 	p := newTransactional(t)
-	stop := start(t, name, only(p), nil)
+	stop := start(t, name, only(p), p.floors)
 	f.put(f.schema, keys(0, 100)...)
 	f.truncate(f.schema)
 	f.put(f.schema, keys(200, 60)...)
@@ -336,7 +347,7 @@ func TestTruncateIsOneTransaction(t *testing.T) {
 	stop()
 	f.truncate(f.schema)
 	f.put(f.schema, keys(400, 60)...)
-	start(t, name, only(p), nil)
+	start(t, name, only(p), p.floors)
 	p.want(t, once(keys(400, 60)), 4)
 }
 
@@ -346,7 +357,7 @@ func TestTruncateWaitsForItsGroup(t *testing.T) {
 	f := newFeeder(t, stream.Settings{Partitions: 4})
 	name := newFunction(t, f, "$.public.orders", "")
 	p := newTransactional(t)
-	start(t, name, only(p), nil)
+	start(t, name, only(p), p.floors)
 	f.put(f.schema, keys(0, 50)...)
 	at := f.position()
 	piece := func(part int) {
@@ -358,7 +369,7 @@ func TestTruncateWaitsForItsGroup(t *testing.T) {
 	piece(0)
 	piece(1)
 	f.flush()
-	waitFor(t, "two partitions wait", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.waits > 4 })
+	waitFor(t, "two partitions wait", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.waits > 4 || t.Failed() })
 	p.want(t, once(keys(0, 50)), 0)
 	carried := event.Group{From: f.group, To: at, K: 2, N: 4}
 	after := f.chain.Sent()
