@@ -34,10 +34,7 @@ func (h *httpFlags) serve(ctx context.Context, b *board) (address string, wait f
 	if h.address == "none" {
 		return "", func() error { return nil }, nil
 	}
-	if h.address == "" {
-		h.address = freeAddress(firstHTTP, lastHTTP)
-	}
-	l, err := net.Listen("tcp", h.address)
+	l, err := atFree(h.address, firstHTTP, lastHTTP, func(address string) (net.Listener, error) { return net.Listen("tcp", address) })
 	if err != nil {
 		return "", nil, fmt.Errorf("listen for health and metrics: %w; choose another address with --http", err)
 	}

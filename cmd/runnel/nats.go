@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -150,15 +151,15 @@ func (n *natsFlags) embed(ctx context.Context, listen string, log *slog.Logger) 
 	if err != nil {
 		return nil, a, err
 	}
-	if listen == "" {
-		listen = freeAddress(firstPort, lastPort)
-	}
 	sync := n.config.SyncInterval
 	if sync == 0 {
 		sync = embeddedSync
 	}
-	server, err := stream.Start(stream.Embedded{
-		Dir: filepath.Join(n.data, "jetstream"), Listen: listen, User: a.User, Password: a.Password, SyncInterval: sync, Log: slog.New(demoted{log.Handler()}),
+	server, err := atFree(listen, firstPort, lastPort, func(address string) (*stream.Server, error) {
+		return stream.Start(stream.Embedded{
+			Dir: filepath.Join(n.data, "jetstream"), Listen: address, User: a.User, Password: a.Password, SyncInterval: sync,
+			Log: slog.New(demoted{log.Handler()}),
+		})
 	})
 	if err != nil {
 		return nil, a, err
@@ -177,16 +178,19 @@ func (n *natsFlags) embed(ctx context.Context, listen string, log *slog.Logger) 
 	return s, a, err
 }
 
-// freeAddress is the first free port on this machine; where all are taken, the system chooses one.
-func freeAddress(first, last int) string {
+// atFree listens at the address that the operator asked for, or else at the first port of this machine that nobody uses; where all are
+// taken, the system chooses one.
+func atFree[T any](address string, first, last int, listen func(address string) (T, error)) (T, error) {
+	if address != "" {
+		return listen(address)
+	}
 	for port := first; port <= last; port++ {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address
+		l, err := listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return l, err
 		}
 	}
-	return "127.0.0.1:0"
+	return listen("127.0.0.1:0")
 }
 
 // stream opens the stream of a source, or creates it with the replicas that its specification asks for.

@@ -136,17 +136,21 @@ func (s *Server) launch() (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	var l net.Listener
 	if !o.DontListen {
-		// The server itself would only log it.
-		l, err := net.Listen("tcp", s.config.Listen)
-		if err != nil {
+		if l, err = net.Listen("tcp", s.config.Listen); err != nil {
 			return nil, fmt.Errorf("listen on %s: %w; choose another address, or stop what uses it", s.config.Listen, err)
 		}
-		_ = l.Close()
 	}
 	srv, err := server.NewServer(o)
 	if err != nil {
+		if l != nil {
+			_ = l.Close()
+		}
 		return nil, err
+	}
+	if l != nil && !handListener(srv, l) {
+		_ = l.Close() // the server takes it again
 	}
 	s.log.reset()
 	srv.SetLoggerV2(s.log, false, false, false)
