@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -118,37 +120,44 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	if err := p.Replace(life); err != nil {
 		return err
 	}
-	if t.way == ending {
-		if err := w.works(ctx, p); err != nil {
-			return err
-		}
-		if err := p.signal(syscall.SIGTERM); err != nil {
-			return err
-		}
-	}
 	return w.diesAt(ctx, p, name, t, from)
 }
 
-// works waits until a change has come through the processes as they are now.
-func (w *World) works(ctx context.Context, p *Process) error {
-	if _, err := w.recovered(ctx); err != nil {
-		return fmt.Errorf("%s: %w", p.Name, err)
+// diesAt does what leads to the failpoint, and waits for the end there.
+func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, from int64) error {
+	limited, cancel := context.WithTimeout(ctx, reachedWithin)
+	defer cancel()
+	dead := func() bool { return p.logged(from, "failpoint "+string(name)+killedAtFailpoint) }
+	for began := time.Now(); !dead(); {
+		var err error
+		switch {
+		case t.way == ending:
+			err = w.ends(limited, p)
+		case t.way == truncating && time.Since(began) > 2*time.Second:
+			w.Traffic.Truncate(limited)
+			began = time.Now()
+		}
+		if err = errors.Join(err, pause(limited, 20*time.Millisecond)); err != nil && !dead() {
+			return fmt.Errorf("%s did not come to the failpoint within %v: %w; see %s", p.Name, reachedWithin, err, p.log)
+		}
 	}
 	return nil
 }
 
-// diesAt waits for the end at the failpoint.
-func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, from int64) error {
-	ctx, cancel := context.WithTimeout(ctx, reachedWithin)
-	defer cancel()
-	for began := time.Now(); !p.logged(from, "failpoint "+string(name)+": kill"); {
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("%s did not come to the failpoint; see %s", p.Name, p.log)
-		}
-		if t.way == truncating && time.Since(began) > 2*time.Second {
-			w.Traffic.Truncate(ctx)
-			began = time.Now()
-		}
+// ends tells a process to stop once changes have come through, and waits until it has. It may stop without having come to its
+// failpoint, and is then started again.
+func (w *World) ends(ctx context.Context, p *Process) error {
+	if _, err := w.recovered(ctx); err != nil {
+		return err
 	}
-	return nil
+	_, done := p.life()
+	if err := p.signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-done:
+		return pause(ctx, 2*restartAfter)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

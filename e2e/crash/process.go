@@ -42,6 +42,7 @@ type Process struct {
 	cmd   *exec.Cmd
 	done  chan struct{} // of the life under way
 	state *os.ProcessState
+	this  Life // the one under way
 	lives int
 	birth int64 // size of the log when the life began
 	held  int
@@ -74,7 +75,7 @@ func (p *Process) begin(l Life) error {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	done := make(chan struct{})
-	p.cmd, p.done, p.state = cmd, done, nil
+	p.cmd, p.done, p.state, p.this = cmd, done, nil, l
 	p.lives++
 	go p.supervise(cmd, done)
 	return nil
@@ -98,11 +99,23 @@ func (p *Process) supervise(cmd *exec.Cmd, done chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.restarts && p.held == 0 && p.fault == nil && p.done == done { // else somebody was faster
-		if err := p.begin(Life{}); err != nil {
+		if err := p.begin(p.next()); err != nil {
 			p.fault = err
 		}
 	}
 }
+
+// next is the life after one that has ended. One that was to end at a failpoint, and was ended before by something else, is begun
+// again.
+func (p *Process) next() Life {
+	if p.this.Failpoints != "" && !p.logged(p.birth, killedAtFailpoint) {
+		return p.this
+	}
+	return Life{}
+}
+
+// killedAtFailpoint is in the log of a process that a failpoint has killed.
+const killedAtFailpoint = ": kill at hit "
 
 // Kill sends SIGKILL and waits for the end; the supervisor starts the process again.
 func (p *Process) Kill() {
