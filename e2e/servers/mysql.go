@@ -45,8 +45,11 @@ func MariaDB(t TB, args ...string) *Server {
 		missing(t, "mariadb-install-db")
 	}
 	dir := tempDir(t, "maria")
-	out, err := exec.Command(install, "--no-defaults", "--user="+userName(t), "--datadir="+dir+"/data",
-		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M").CombinedOutput()
+	tmp := serverTemp(t, dir) // servers that share one delete each other's temporary tables
+	cmd := exec.Command(install, "--no-defaults", "--user="+userName(t), "--datadir="+dir+"/data", "--tmpdir="+tmp,
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
@@ -56,11 +59,8 @@ func MariaDB(t TB, args ...string) *Server {
 // mysql starts either flavour, with fsync off: killed processes lose nothing, for the operating system lives on.
 func mysql(t TB, dir, bin string, args []string) *Server {
 	t.Helper()
-	if err := os.Mkdir(dir+"/tmp", 0o755); err != nil {
-		t.Fatal(err)
-	}
 	port := freePort(t)
-	all := append([]string{"--no-defaults", "--user=" + userName(t), "--datadir=" + dir + "/data", "--tmpdir=" + dir + "/tmp", "--socket=" + dir + "/s.sock",
+	all := append([]string{"--no-defaults", "--user=" + userName(t), "--datadir=" + dir + "/data", "--tmpdir=" + serverTemp(t, dir), "--socket=" + dir + "/s.sock",
 		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=1", "--log-bin=" + dir + "/data/binlog",
 		"--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--sync-binlog=0",
 		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4"}, args...)
@@ -71,6 +71,15 @@ func mysql(t TB, dir, bin string, args []string) *Server {
 		}
 		return c.Close()
 	}, nil, bin, all...)
+}
+
+// serverTemp is a folder for temporary files of one server.
+func serverTemp(t TB, dir string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir+"/tmp", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + "/tmp"
 }
 
 // userName is who runs this: the servers refuse to run as root unless they are told to.
