@@ -41,6 +41,18 @@ func (m *Message) Lines() int {
 	return n
 }
 
+// Line is the event of that version as it is stored, without its line break; ok is false where the message has none.
+func (m *Message) Line(v Version) (line []byte, ok bool) {
+	rest := m.Data
+	for n := 1; len(rest) > 0; n++ {
+		line, rest, _ = bytes.Cut(rest, newline)
+		if m.Writer.Version(m.Sequence, n) == v {
+			return line, true
+		}
+	}
+	return nil, false
+}
+
 // Last is the version of the message's last line, or of the marker itself.
 func (m *Message) Last() Version { return m.Writer.Version(m.Sequence, m.Lines()) }
 

@@ -74,9 +74,21 @@ func (l *lane) message(ctx context.Context, d *Delivery, to sink.Point) (sink.Po
 		if err := l.resolve(ctx, e); err != nil {
 			return to, err
 		}
-		wanted, err := l.reshape(e)
-		if err != nil {
-			return to, haltError{err}
+		wanted, refusal := l.reshape(e)
+		if refusal != nil {
+			// What stands before it is written first, so that refusals in a row are told from single ones.
+			bad, rest := *e, l.events[i+1:]
+			l.events = l.events[:kept]
+			if err := l.flush(ctx, to); err != nil {
+				return to, err
+			}
+			if err := l.g.writer.bury(ctx, l, refused{&bad, refusal, 0}); err != nil {
+				return to, err
+			}
+			to = sink.Point{Sequence: max(to.Sequence, m.Sequence-1), Version: bad.Version}
+			l.events = append(l.events[:0], rest...)
+			i, kept = -1, 0
+			continue
 		}
 		if e.Op != event.Truncate && e.Op != event.Mark {
 			to = sink.Point{Sequence: max(to.Sequence, m.Sequence-1), Version: e.Version}
@@ -176,7 +188,8 @@ func (l *lane) resolve(ctx context.Context, e *event.Event) error {
 	return nil
 }
 
-// reshape makes of an event what the function's specification says; false: it is not for the target.
+// reshape makes of an event what the function's specification says; false: it is not for the target. An error says that it can
+// never be written.
 func (l *lane) reshape(e *event.Event) (wanted bool, err error) {
 	if l.shape == nil {
 		return true, nil
@@ -184,7 +197,8 @@ func (l *lane) reshape(e *event.Event) (wanted bool, err error) {
 	was := *e
 	var result shape.Result
 	if l.shaped, result, err = l.shape.Apply(l.shaped, e); err != nil {
-		return false, named(&was, err)
+		*e = was
+		return false, err
 	}
 	return result != shape.Skipped, nil
 }

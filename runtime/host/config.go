@@ -47,6 +47,7 @@ type Observer struct {
 	Stalled func(function string, stalled bool)                                // the target does not take writes, or does again
 	Floor   func(function string, partition int, floor sink.Point)             // a checkpoint moved
 	Lag     func(function string, backlog uint64, seconds float64)             // once a second
+	Buried  func(function string)                                              // an event became a dead letter
 }
 
 func (c *Config) fill() error {

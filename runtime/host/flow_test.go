@@ -173,45 +173,6 @@ func TestBatchErrorKeepsTheOrderOfKeys(t *testing.T) {
 	}
 }
 
-func TestPermanentFailureHaltsAndNamesTheEvent(t *testing.T) {
-	t.Parallel()
-	for _, named := range []bool{true, false} {
-		t.Run(fmt.Sprint("named=", named), func(t *testing.T) {
-			t.Parallel()
-			f := newFeeder(t, stream.Settings{Partitions: 1})
-			f.put(f.schema, keys(1, 40)...)
-			name := newFunction(t, f, "$.public.orders", "")
-			h := newTarget(t)
-			var mended atomic.Bool
-			h.fail = func(b sink.Batch) error {
-				for i := range b.Spans[0].Events {
-					v, _ := b.Spans[0].Events[i].Key().Column("id")
-					if v.Text() != "23" || mended.Load() {
-						continue
-					}
-					err := sink.Permanent(errors.New("note is too long"))
-					if named {
-						return &sink.BatchError{Failed: []sink.Failure{{Event: i, Err: err}}}
-					}
-					return err
-				}
-				return nil
-			}
-			start(t, name, only(h), nil)
-			waitFor(t, "halted", func() bool { return record(t, name).State == registry.Halted })
-			reason := record(t, name).Reason
-			for _, want := range []string{"public.orders", "id=23", "sequence 535", "note is too long", "runnel resume"} {
-				if !strings.Contains(reason, want) {
-					t.Errorf("the reason %q lacks %q", reason, want)
-				}
-			}
-			mended.Store(true)
-			deploy(t, name, func(r *registry.FunctionRecord) { r.State, r.Reason = registry.Running, "" })
-			h.complete(t, f.events)
-		})
-	}
-}
-
 func TestHaltErrorHalts(t *testing.T) {
 	t.Parallel()
 	f := newFeeder(t, stream.Settings{Partitions: 1})

@@ -27,6 +27,7 @@ type generation struct {
 	shapes  *shapes
 	writer  *writer
 	health  health
+	refused refusals
 
 	stop context.CancelFunc
 	once sync.Once

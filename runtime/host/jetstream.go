@@ -26,11 +26,12 @@ const (
 type world struct {
 	conn    *stream.Conn
 	buckets map[string]Bucket
+	dead    *stream.DeadLetters
 }
 
 // JetStream is the real world.
 func JetStream(c *stream.Conn, r *registry.Registry) World {
-	return &world{c, map[string]Bucket{
+	return &world{conn: c, dead: c.DeadLetters(), buckets: map[string]Bucket{
 		registry.BucketCaptures:  r.Captures,
 		registry.BucketSchemas:   r.Schemas,
 		registry.BucketFunctions: r.Functions,
@@ -40,6 +41,8 @@ func JetStream(c *stream.Conn, r *registry.Registry) World {
 }
 
 func (w *world) Bucket(name string) Bucket { return w.buckets[name] }
+
+func (w *world) Bury(ctx context.Context, l *event.DeadLetter) error { return w.dead.Put(ctx, l) }
 
 func (w *world) Stream(ctx context.Context, source string) (Stream, error) {
 	s, err := stream.Open(ctx, w.conn, source)

@@ -8,10 +8,13 @@ import (
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
 
+// verdict is what a BatchError says of one span, by event: which ones to try again, and which ones can never be written.
+type verdict struct{ again, never map[int]error }
+
 // reduce keeps what a BatchError says is not durable, with what follows of the same keys: order per key holds also in a
-// target without a guard.
-func (w *writer) reduce(jobs []*job, failed *sink.BatchError) bool {
-	first := map[int]map[int]error{}
+// target without a guard. What can never be written is buried. It says whether the rest goes on without a pause.
+func (w *writer) reduce(ctx context.Context, jobs []*job, failed *sink.BatchError) bool {
+	verdicts := map[int]*verdict{}
 	for _, f := range failed.Failed {
 		if f.Span < 0 || f.Span >= len(jobs) || f.Event < 0 || f.Event >= len(jobs[f.Span].span.Events) {
 			continue // the handler names what is not there: the batch is tried again as it is
@@ -20,39 +23,52 @@ func (w *writer) reduce(jobs []*job, failed *sink.BatchError) bool {
 			finish(jobs, haltError{f.Err})
 			return true
 		}
+		v := verdicts[f.Span]
+		if v == nil {
+			v = &verdict{map[int]error{}, map[int]error{}}
+			verdicts[f.Span] = v
+		}
 		if sink.IsPermanent(f.Err) {
-			finish(jobs, haltError{named(&jobs[f.Span].span.Events[f.Event], f.Err)})
-			return true
+			v.never[f.Event] = f.Err
+		} else {
+			v.again[f.Event] = f.Err
 		}
-		if first[f.Span] == nil {
-			first[f.Span] = map[int]error{}
-		}
-		first[f.Span][f.Event] = f.Err
 	}
-	if len(first) == 0 {
+	if len(verdicts) == 0 {
 		return false
 	}
+	progress := false
 	for i, j := range jobs {
-		if first[i] == nil {
+		switch v := verdicts[i]; {
+		case v == nil:
 			j.durable()
-			continue
+		case len(v.never) == 0:
+			j.span.Events = v.remaining(j.span.Events, false)
+		default:
+			w.refuse(ctx, j, v)
+			progress = true
 		}
-		j.span.Events = remaining(j.span.Events, first[i])
 	}
-	return false
+	return progress
 }
 
-// remaining are the failed events and all later ones of their keys.
-func remaining(events []event.Event, failed map[int]error) []event.Event {
+// remaining are the events to try again, and all later ones of their keys; with those that can never be written, or without.
+func (v *verdict) remaining(events []event.Event, refused bool) []event.Event {
 	var kept []event.Event
 	keys := map[string]bool{}
 	var all bool // a row without a readable key: everything after it
 	var key []byte
 	for i := range events {
 		e := &events[i]
-		_, bad := failed[i]
+		if v.never[i] != nil {
+			if refused {
+				kept = append(kept, *e)
+			}
+			continue
+		}
 		var err error
 		key, err = e.Schema.AppendKey(append(append(key[:0], e.Table.String()...), 0), e.Key())
+		bad := v.again[i] != nil
 		if bad {
 			all = all || err != nil
 			keys[string(key)] = true
@@ -64,27 +80,42 @@ func remaining(events []event.Event, failed map[int]error) []event.Event {
 	return kept
 }
 
-// halve writes the jobs in two parts, one after the other: to find the event that cannot be written, or because the whole
-// takes too long.
-func (w *writer) halve(ctx context.Context, jobs []*job) {
+// halve writes the jobs in two parts, one after the other: to find the event that cannot be written (refused), or because the
+// whole takes too long.
+func (w *writer) halve(ctx context.Context, jobs []*job, refused bool) {
 	if len(jobs) > 1 {
 		middle := len(jobs) / 2
-		w.deliver(ctx, append([]*job(nil), jobs[:middle]...))
-		w.deliver(ctx, append([]*job(nil), jobs[middle:]...))
+		first, second := append([]*job(nil), jobs[:middle]...), append([]*job(nil), jobs[middle:]...)
+		w.deliver(ctx, append([]*job(nil), first...))
+		for _, j := range first {
+			refused = refused && j.err == nil && j.refusals == 0
+		}
+		w.second(ctx, second, refused)
 		return
 	}
 	j := jobs[0]
-	whole := j.span
+	whole, attempts, refusals, trailing := j.span, j.attempts, j.refusals, j.trailing
 	middle := len(whole.Events) / 2
 	j.span.Events = whole.Events[:middle:middle]
 	j.span.To = between(&whole.Events[middle-1], &whole.Events[middle], whole.After)
 	to := j.span.To
+	j.trailing = 0
 	if w.deliver(ctx, []*job{j}); j.err != nil {
 		return
 	}
-	j.over = false
+	j.over, j.attempts, j.trailing = false, attempts, trailing
 	j.span = sink.Span{Partition: whole.Partition, After: to, To: whole.To, Events: whole.Events[middle:]}
-	w.deliver(ctx, []*job{j})
+	w.second(ctx, []*job{j}, refused && j.refusals == refusals)
+}
+
+// second writes the second half. Where the whole was refused and the first half was not, this one would be: it is halved at once,
+// so that the search takes at most two tries for each halving. What is buried was always refused by itself.
+func (w *writer) second(ctx context.Context, jobs []*job, refused bool) {
+	if refused && count(jobs) > 1 {
+		w.halve(ctx, jobs, true)
+		return
+	}
+	w.deliver(ctx, jobs)
 }
 
 // between is the place after one event and before the next: in the midst of a message the message is read again from there.
@@ -96,16 +127,7 @@ func between(a, b *event.Event, after sink.Point) sink.Point {
 	return p
 }
 
-// poison names the event that can never be written.
-func (w *writer) poison(jobs []*job, err error) error {
-	for _, j := range jobs {
-		if len(j.span.Events) > 0 {
-			return haltError{named(&j.span.Events[0], err)}
-		}
-	}
-	return haltError{err}
-}
-
+// named says which event it is, and what an operator may do where it halts its function.
 func named(e *event.Event, err error) error {
 	var key []byte
 	for _, c := range e.Schema.KeyColumns() {

@@ -11,6 +11,9 @@ import (
 type World interface {
 	Bucket(name string) Bucket
 	Stream(ctx context.Context, source string) (Stream, error)
+
+	// Bury stores an event that can never be written, as stream.DeadLetters.Put. nil: it is there, durably.
+	Bury(ctx context.Context, l *event.DeadLetter) error
 }
 
 // Bucket is a KV bucket, read from its leader; as stream.Bucket.

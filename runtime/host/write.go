@@ -19,11 +19,14 @@ type writer struct {
 
 // job is a span on its way into the target. What of it is durable in order is moved from the span to the lane.
 type job struct {
-	lane *lane
-	span sink.Span
-	err  error
-	over bool
-	done chan struct{}
+	lane     *lane
+	span     sink.Span
+	attempts int // how often what is left of the span was given to the handler
+	refusals int // how many events of it were refused for good
+	trailing int // how many of these stood behind all that is left
+	err      error
+	over     bool
+	done     chan struct{}
 }
 
 func newWriter(g *generation) *writer {
@@ -171,6 +174,7 @@ func (w *writer) handle(ctx context.Context, jobs []*job, patience time.Duration
 	bytes := int64(0)
 	for i, j := range jobs {
 		b.Spans[i] = j.span
+		j.attempts++
 		for k := range j.span.Events {
 			bytes += int64(len(j.span.Events[k].Line))
 		}
@@ -217,7 +221,7 @@ func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
 	var slow lateError
 	switch {
 	case errors.As(err, &partial) && len(partial.Failed) > 0:
-		return w.reduce(jobs, partial)
+		return w.reduce(ctx, jobs, partial)
 	case errors.Is(err, sink.ErrBehind):
 		finish(jobs, fmt.Errorf("%w: %w", errReopen, err))
 	case errors.Is(err, sink.ErrClosed):
@@ -225,9 +229,11 @@ func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
 	case sink.IsHalt(err):
 		finish(jobs, haltError{err})
 	case sink.IsPermanent(err) && count(jobs) <= 1:
-		finish(jobs, w.poison(jobs, err))
-	case sink.IsPermanent(err) || errors.As(err, &slow) && count(jobs) > 1:
-		w.halve(ctx, jobs)
+		w.poison(ctx, jobs, err)
+	case sink.IsPermanent(err):
+		w.halve(ctx, jobs, true)
+	case errors.As(err, &slow) && count(jobs) > 1:
+		w.halve(ctx, jobs, false)
 	default:
 		return false
 	}
@@ -235,6 +241,9 @@ func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
 }
 
 func (j *job) durable() {
+	if len(j.span.Events) > 0 {
+		j.lane.g.refused.set(j.trailing)
+	}
 	j.lane.read = j.span.To
 	j.over = true
 	j.lane.g.health.works(j.lane.g, j.lane)
