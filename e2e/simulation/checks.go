@@ -86,7 +86,7 @@ func difference(want, got map[int]int) string {
 
 // finally checks what only the end shows.
 func (w *world) finally() {
-	w.h.note("world", "all is equal, %s after the faults", time.Since(w.h.began)-active)
+	w.h.note("world", "all is equal, %s after the faults", time.Since(w.h.began)-w.active)
 	if id := w.m.OfTheDead(); id != "" {
 		w.h.fail("no gap", "change %s was taken back by a failover, is in the stream, and no gap was declared", id)
 	}

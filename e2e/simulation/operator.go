@@ -39,7 +39,7 @@ func (w *world) operate() {
 			continue
 		}
 		if i != first {
-			f.at = w.c.between("deploy at", f.name, 0, active)
+			f.at = w.c.between("deploy at", f.name, 0, w.active)
 		}
 		o.functions = append(o.functions, f)
 		w.mu.Lock()

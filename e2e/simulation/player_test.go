@@ -34,7 +34,7 @@ func newPlayer(t *testing.T) *player {
 func (p *player) start() error {
 	p.output = &bytes.Buffer{}
 	p.cmd = exec.Command(os.Args[0], "-test.run=^TestSimulation$", "-child")
-	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=800") // with one processor goroutines run nearly in the order of their seed
+	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=160MiB") // with one processor goroutines run nearly in the order of their seed
 	p.cmd.Stderr = p.output
 	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
@@ -71,7 +71,7 @@ func (p *player) play(o simulation.Options) *simulation.Result {
 	p.cmd = nil
 	text := p.output.String()
 	return &simulation.Result{
-		Seed: o.Seed, Violation: fmt.Sprintf("process: it ended (%v)", errors.Join(ended, err)), History: text[:min(len(text), 20_000)], Happened: []string{},
+		Seed: o.Seed, Long: o.Long, Violation: fmt.Sprintf("process: it ended (%v)", errors.Join(ended, err)), History: text[:min(len(text), 20_000)], Happened: []string{},
 	}
 }
 

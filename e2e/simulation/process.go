@@ -214,7 +214,11 @@ func (p *process) later(d time.Duration, target, what string, do func() error) {
 	p.w.background.Go(func() {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
-		<-timer.C
+		select {
+		case <-timer.C:
+		case <-p.w.calm: // soon, so that it is over when everything must be right
+			p.w.wait(p.w.c.between("late in the calm", target, time.Millisecond, time.Second))
+		}
 		p.w.h.note(target, "%s of %s acts late: %v", what, p.name, do())
 	})
 }

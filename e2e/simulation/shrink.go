@@ -21,7 +21,7 @@ func Shrink(r *Result, most time.Duration, play func(Options) *Result) *Result {
 			part := left[at:min(at+size, len(left))]
 			again := false
 			for n := 0; n < tries && !again; n++ {
-				s := play(Options{Seed: r.Seed, Drop: append(slices.Clone(dropped), part...), Tell: true})
+				s := play(Options{Seed: r.Seed, Long: r.Long, Drop: append(slices.Clone(dropped), part...), Tell: true})
 				if again = promise(s) == promise(r); again {
 					smallest = s
 				}

@@ -1,7 +1,6 @@
 package simulation_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -24,12 +23,22 @@ import (
 var (
 	seconds = flag.Int("seconds", 0, "how long schedules are played after those of testdata/seeds")
 	first   = flag.Uint64("seed", 1, "of the first schedule")
+	long    = flag.Bool("long", false, "with -one: as the seeds of testdata/seeds are played")
 	one     = flag.Bool("one", false, "play only that schedule, and print its history")
 	goOn    = flag.Bool("all", false, "go on after a violation, and list all seeds that show one")
+	shrink  = flag.Duration("shrink", time.Minute, "how long a schedule that showed a violation is made smaller")
 	child   = flag.Bool("child", false, "play what standard input asks for")
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// verdict is what a command that plays schedules prints last, after what the test framework has to say.
+var verdict string
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		fmt.Print(verdict)
+		os.Exit(code)
+	}))
+}
 
 // TestSimulation plays schedules on all processors, first those of testdata/seeds, in each of which a promise was broken once.
 func TestSimulation(t *testing.T) {
@@ -38,7 +47,7 @@ func TestSimulation(t *testing.T) {
 		serve(t)
 		return
 	case *one:
-		r := newPlayer(t).play(simulation.Options{Seed: *first, Tell: true})
+		r := newPlayer(t).play(simulation.Options{Seed: *first, Long: *long, Tell: true})
 		fmt.Print(r.History)
 		if r.Violation != "" {
 			t.Fatalf("seed %d: %s", r.Seed, r.Violation)
@@ -51,8 +60,8 @@ func TestSimulation(t *testing.T) {
 			t.Run(strconv.Itoa(n), func(t *testing.T) {
 				t.Parallel()
 				p := newPlayer(t)
-				for seed, more := s.seed(); more; seed, more = s.seed() {
-					s.add(p.play(simulation.Options{Seed: seed}))
+				for o, more := s.schedule(); more; o, more = s.schedule() {
+					s.add(p.play(o))
 				}
 			})
 		}
@@ -73,10 +82,6 @@ func serve(t *testing.T) {
 		if err := out.Encode(r); err != nil {
 			t.Fatal(err)
 		}
-		// nats.go keeps timers in a sync.Pool, and those of one bubble must not be met by the next one: two collections
-		// empty it. For the same reason a process plays one schedule at a time.
-		runtime.GC()
-		runtime.GC()
 	}
 }
 
@@ -112,20 +117,20 @@ type summary struct {
 	broken    []*simulation.Result
 }
 
-// seed is the next one to be played.
-func (s *summary) seed() (uint64, bool) {
+// schedule is the next one to be played.
+func (s *summary) schedule() (simulation.Options, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.known) > 0 {
 		seed := s.known[0]
 		s.known = s.known[1:]
-		return seed, true
+		return simulation.Options{Seed: seed, Long: true}, true
 	}
 	if len(s.broken) > 0 && !*goOn || time.Since(s.began) > time.Duration(*seconds)*time.Second {
-		return 0, false
+		return simulation.Options{}, false
 	}
 	s.next++
-	return s.next - 1, true
+	return simulation.Options{Seed: s.next - 1}, true
 }
 
 func (s *summary) add(r *simulation.Result) {
@@ -148,7 +153,7 @@ func (s *summary) report(t *testing.T) {
 	minutes := time.Since(s.began).Minutes()
 	if len(s.broken) > 0 && !*goOn {
 		r := s.broken[0]
-		small := simulation.Shrink(r, time.Minute, newPlayer(t).play)
+		small := simulation.Shrink(r, *shrink, newPlayer(t).play)
 		lines := strings.SplitAfter(small.History, "\n")
 		fmt.Printf("seed %d: %s\n%s\nof %d faults and operations these are left: %s\n", r.Seed, small.Violation,
 			strings.Join(lines[max(0, len(lines)-1500):], ""), len(r.Happened), strings.Join(small.Happened, ", "))
@@ -173,10 +178,6 @@ func (s *summary) report(t *testing.T) {
 			}
 		}
 	}
-	out := bufio.NewWriter(os.Stdout)
-	fmt.Fprintf(out, "%.0f schedules a minute, each %.0f s of virtual time\n", float64(s.schedules)/minutes, s.virtual.Seconds()/float64(s.schedules))
-	fmt.Fprintf(out, "simulation: schedules=%d events=%d crashes=%d faults=%d violations=%d\n", s.schedules, s.events, crashes, faults, len(s.broken))
-	if err := out.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	fmt.Printf("%.0f schedules a minute, each %.0f s of virtual time\n", float64(s.schedules)/minutes, s.virtual.Seconds()/float64(s.schedules))
+	verdict = fmt.Sprintf("simulation: schedules=%d events=%d crashes=%d faults=%d violations=%d\n", s.schedules, s.events, crashes, faults, len(s.broken))
 }

@@ -34,9 +34,11 @@ import (
 
 // Times of a schedule.
 const (
-	active       = 15 * time.Second // faults and traffic
-	settling     = 10 * time.Second // what was under way comes to its end, before anything must be right
-	bound        = 3 * time.Minute  // after which it must be
+	shortest     = 2 * time.Second // faults and traffic
+	most         = 9 * time.Second // of most schedules
+	longest      = 15 * time.Second
+	settling     = 3 * time.Second // what was under way comes to its end, before anything must be right
+	bound        = 3 * time.Minute // of calm, after which it must be
 	lease        = 3 * time.Second
 	syncInterval = 300 * time.Millisecond
 	partitions   = 3
@@ -45,6 +47,7 @@ const (
 // Options choose a schedule.
 type Options struct {
 	Seed uint64
+	Long bool     // faults for as long as in the longest schedules; most are a few seconds, since nearly all that can happen does so in these
 	Drop []string // faults and operations that are left out, by their number
 	Tell bool     // the server's part of the history too, and the history of a schedule that broke nothing
 }
@@ -52,6 +55,7 @@ type Options struct {
 // Result of a schedule.
 type Result struct {
 	Seed      uint64
+	Long      bool
 	Violation string   // the first one; "" if every promise was kept
 	History   string   // of a violation
 	Happened  []string // faults and operations of a violation, by number
@@ -68,6 +72,7 @@ type world struct {
 	m      *mirror
 	server *fakenats.Server
 
+	active     time.Duration // how long there are faults and traffic
 	calm       chan struct{} // closed when the faults end
 	pending    atomic.Bool   // everything is to be read again, and no agent that knows it has streamed yet
 	ctx        context.Context
@@ -89,6 +94,10 @@ type world struct {
 func Run(o Options) *Result {
 	c, h := newChance(o), newHistory()
 	w := &world{c: c, h: h, calm: make(chan struct{}), processes: map[string]*process{}, targets: map[string]holds{}, reread: map[string]bool{}}
+	w.active = c.between("length", "world", shortest, most)
+	if o.Long || c.intn("long", "world", 10) == 0 {
+		w.active = longest
+	}
 	w.d = newDatabase(c, h)
 	w.m = newMirror(c, h, w.d)
 	w.d.onConfirm = w.confirms
@@ -99,7 +108,7 @@ func Run(o Options) *Result {
 	w.m.mu.Lock()
 	events := w.m.events
 	w.m.mu.Unlock()
-	r := &Result{Seed: o.Seed, Violation: h.failed(), Counts: c.counts, Events: events, Virtual: time.Since(h.began)}
+	r := &Result{Seed: o.Seed, Long: o.Long, Violation: h.failed(), Counts: c.counts, Events: events, Virtual: time.Since(h.began)}
 	if r.Violation != "" || o.Tell {
 		r.History, r.Happened = h.text(20_000), c.happened
 	}
@@ -128,7 +137,7 @@ func (w *world) play() {
 	w.running.Go(w.operate)
 	w.running.Go(w.traffic)
 	w.running.Go(w.trouble)
-	w.wait(active)
+	w.wait(w.active)
 	w.c.endFaults()
 	w.serverCalm()
 	close(w.calm)
@@ -143,7 +152,7 @@ func (w *world) play() {
 			w.finally()
 			return
 		}
-		if time.Since(w.h.began) > active+bound {
+		if time.Since(w.h.began) > w.active+bound {
 			w.h.fail("comes right in the end", "after %s of calm: %s", bound, why)
 			return
 		}
