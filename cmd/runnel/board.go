@@ -62,6 +62,7 @@ type functionLine struct {
 	Written   time.Time
 	Floor     time.Time
 	Retries   int64
+	Buried    int64
 	LastError string
 	rate      rate
 }
@@ -186,6 +187,7 @@ func (b *board) host() host.Observer {
 		Floor: func(function string, _ int, _ sink.Point) {
 			b.function(function, func(f *functionLine) { f.Floor = time.Now() })
 		},
+		Buried: func(function string) { b.function(function, func(f *functionLine) { f.Buried++ }) },
 		Lag: func(function string, backlog uint64, seconds float64) {
 			b.function(function, func(f *functionLine) { f.Backlog, f.Lag, f.Heard = backlog, seconds, time.Now() })
 		},

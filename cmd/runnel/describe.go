@@ -81,6 +81,7 @@ type describedFunction struct {
 	Rate       *float64             `json:"rate,omitempty"`
 	Messages   *uint64              `json:"lag_messages,omitempty"`
 	LagSeconds *float64             `json:"lag_seconds,omitempty"`
+	Dead       uint64               `json:"dead_letters"`
 	Partitions []describedPartition `json:"partitions"`
 	Spec       string               `json:"spec"`
 }
@@ -149,9 +150,6 @@ func (s *session) describeSource(ctx context.Context, name string) (*describedSo
 		v.Stream = &describedStream{Name: event.StreamName(name), Partitions: spec.Stream.Partitions, First: end.First, Last: end.Last, Messages: end.Messages, Bytes: end.Bytes, MaxBytes: end.MaxBytes}
 		if end.Message != nil {
 			v.Stream.Newest = time.UnixMilli(end.Message.TimeMS).UTC()
-			if state, text := quiet(name, v.State, end.Message, time.Now()); text != "" {
-				v.State, v.Reason = state, text
-			}
 		}
 	}
 	source, err := newSource(spec, nil)
@@ -256,10 +254,14 @@ func (s *session) describeFunction(ctx context.Context, name string) (*described
 	if err != nil {
 		return nil, err
 	}
+	dead, err := s.conn.DeadLetters().Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	line := listFunction(n, workers)
 	v := &describedFunction{
 		Kind: "function", Name: name, State: line.State, Reason: line.Error, Updated: n.Record.Updated, Version: n.Record.Version, Generation: n.Record.Generation,
-		Rate: line.Rate, Messages: line.Messages, LagSeconds: line.LagSeconds, Spec: n.Record.Spec, Partitions: []describedPartition{},
+		Rate: line.Rate, Messages: line.Messages, LagSeconds: line.LagSeconds, Dead: dead[name], Spec: n.Record.Spec, Partitions: []describedPartition{},
 	}
 	owners, err := s.registry.OwnersOf(ctx, name, n.Record.Generation)
 	if err != nil {
@@ -295,7 +297,10 @@ func (v *describedFunction) print(out io.Writer) error {
 	fmt.Fprintf(w, "version\t%d, deployed %s\n", v.Version, v.Updated.Local().Format(time.DateTime))
 	fmt.Fprintf(w, "generation\t%d\n", v.Generation)
 	fmt.Fprintf(w, "rate\t%s events/s\n", optional(v.Rate, count))
-	fmt.Fprintf(w, "lag\t%s, %s messages\n", optional(v.LagSeconds, seconds), optional(v.Messages, func(n uint64) string { return number(int64(n)) }))
+	fmt.Fprintf(w, "lag\t%s, %s messages\n", optional(v.LagSeconds, seconds), optional(v.Messages, whole))
+	if v.Dead > 0 {
+		fmt.Fprintf(w, "dead letters\t%s: runnel dlq list %s\n", whole(v.Dead), v.Name)
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -24,11 +24,12 @@ type listCommand struct {
 type listed struct {
 	Kind       string   `json:"kind"`
 	Name       string   `json:"name"`
-	State      string   `json:"state"` // running, paused, halted, stalled; idle: nobody hosts it; silent, starting: see quiet
+	State      string   `json:"state"` // running, paused, halted, stalled; idle: nobody hosts it
 	Rate       *float64 `json:"rate,omitempty"`
 	Messages   *uint64  `json:"lag_messages,omitempty"` // of a function: not yet done
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`  // of a source: since it last published anything, markers included
 	Stored     *uint64  `json:"stored_messages,omitempty"`
+	Dead       *uint64  `json:"dead_letters,omitempty"` // of a function
 	Error      string   `json:"error,omitempty"`
 }
 
@@ -68,13 +69,15 @@ func (l *listCommand) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KIND\tNAME\tSTATE\tEVENTS/S\tLAG\tMESSAGES\tERROR")
+	fmt.Fprintln(w, "KIND\tNAME\tSTATE\tEVENTS/S\tLAG\tMESSAGES\tDEAD\tERROR")
 	for _, line := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", line.Kind, line.Name, line.State,
-			optional(line.Rate, count), optional(line.LagSeconds, seconds), optional(line.Messages, func(n uint64) string { return number(int64(n)) }), oneLine(line.Error))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", line.Kind, line.Name, line.State,
+			optional(line.Rate, count), optional(line.LagSeconds, seconds), optional(line.Messages, whole), optional(line.Dead, whole), oneLine(line.Error))
 	}
 	return w.Flush()
 }
+
+func whole(n uint64) string { return number(int64(n)) }
 
 func optional[T any](v *T, text func(T) string) string {
 	if v == nil {
@@ -100,8 +103,8 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 			if end.Message != nil {
 				lag := max(0, now.Sub(time.UnixMilli(end.Message.TimeMS)).Seconds())
 				line.LagSeconds = &lag
-				if state, text := quiet(n.Name, n.Record.State, end.Message, now); text != "" {
-					line.State, line.Error = string(state), text
+				if line.State == string(registry.Running) && lag > silence.Seconds() {
+					line.State, line.Error = "silent", fmt.Sprintf("no agent has published anything for %s: does runnel run or runnel capture run?", time.Duration(lag*float64(time.Second)).Round(time.Second))
 				}
 			}
 		}
@@ -115,11 +118,20 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	dead, err := s.conn.DeadLetters().Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range functions {
-		lines = append(lines, listFunction(n, workers))
+		line, n := listFunction(n, workers), dead[n.Name]
+		line.Dead = &n
+		lines = append(lines, line)
 	}
 	return lines, nil
 }
+
+// silence after which a source's agent counts as gone: an agent that runs publishes a marker every few seconds.
+const silence = 30 * time.Second
 
 // listFunction adds up what the workers say.
 func listFunction(n registry.Named[registry.FunctionRecord], workers []registry.Named[registry.Worker]) listed {

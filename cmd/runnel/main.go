@@ -94,7 +94,7 @@ Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong confi
 	root.AddCommand(
 		newRun(), newCapture(), newWorker(),
 		newDeploy(), newList(), newDescribe(), newDelete(), newPause(), newResume(),
-		newDoctor(), newTail(), newVersion(),
+		newDLQ(), newDoctor(), newTail(), newVersion(),
 	)
 	return root
 }

@@ -65,6 +65,7 @@ var (
 	functionLag        = describe("function_lag_seconds", "Age of the oldest event that is not durable in the target yet.", "function")
 	functionCheckpoint = describe("function_checkpoint_age_seconds", "Seconds since a checkpoint of the function last moved here.", "function")
 	functionRetries    = describe("function_retries_total", "Writes that failed and were tried again.", "function")
+	functionBuried     = describe("function_dead_letters_total", "Events that this process gave up as dead letters.", "function")
 	functionState      = describe("function_state", "1 for the state that the function is in; stalled: the target does not take writes.", "function", "state")
 )
 
@@ -107,6 +108,7 @@ func (b *board) Collect(out chan<- prometheus.Metric) {
 		counter(functionEvents, f.Events, f.Name)
 		counter(functionBytes, f.Bytes, f.Name)
 		counter(functionRetries, f.Retries, f.Name)
+		counter(functionBuried, f.Buried, f.Name)
 		gauge(functionBacklog, float64(f.Backlog), f.Name)
 		gauge(functionLag, f.Lag, f.Name)
 		age(functionCheckpoint, f.Floor, f.Name)
