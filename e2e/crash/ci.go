@@ -25,13 +25,13 @@ type fixedRun struct {
 // JetStream's leaders, and the targets, in a cluster.
 var ciRuns = []fixedRun{
 	{TopologyRun, 1, []string{"clickhouse", "postgres"}, []string{
-		"kill.again", "kill.all", "source.*", "net.*.source", "store.[^n]*",
+		"kill.again", "kill.all", "source.*", "net.*.source", "store.[^n]*", "target.*.warehouse",
 	}},
 	{TopologySplit, 2, []string{"clickhouse", "postgres"}, []string{
 		"kill@*", "kill.agent", "kill.worker", "restart.*", "freeze.*", "second.*", "net.*.agent", "net.*.worker",
 	}},
-	{TopologyCluster, 3, []string{"elasticsearch", "clickhouse", "postgres"}, []string{
-		"nats.*", "store.node", "target.*", "net.*.target",
+	{TopologyCluster, 3, []string{"elasticsearch", "clickhouse"}, []string{
+		"nats.*", "store.node", "target.*.search", "target.*.analytics", "net.*.target",
 	}},
 }
 

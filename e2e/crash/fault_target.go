@@ -154,8 +154,8 @@ func (t *Target) put(ctx context.Context, path, body string) error {
 // lateness is how far other targets, and the release of the source's log, may be behind while one target is away, on a machine
 // that is busy; absent is how long it is away.
 const (
-	lateness = 15 * time.Second
-	absent   = 22 * time.Second
+	lateness = 20 * time.Second
+	absent   = 28 * time.Second
 )
 
 func targetAway(ctx context.Context, w *World, t *Target, _ *rand.Rand) error {
