@@ -150,6 +150,9 @@ func (s *session) describeSource(ctx context.Context, name string) (*describedSo
 		v.Stream = &describedStream{Name: event.StreamName(name), Partitions: spec.Stream.Partitions, First: end.First, Last: end.Last, Messages: end.Messages, Bytes: end.Bytes, MaxBytes: end.MaxBytes}
 		if end.Message != nil {
 			v.Stream.Newest = time.UnixMilli(end.Message.TimeMS).UTC()
+			if state, text := quiet(name, v.State, end.Message, time.Now()); text != "" {
+				v.State, v.Reason = state, text
+			}
 		}
 	}
 	source, err := newSource(spec, nil)

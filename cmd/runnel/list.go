@@ -24,7 +24,7 @@ type listCommand struct {
 type listed struct {
 	Kind       string   `json:"kind"`
 	Name       string   `json:"name"`
-	State      string   `json:"state"` // running, paused, halted, stalled; idle: nobody hosts it
+	State      string   `json:"state"` // running, paused, halted, stalled; idle: nobody hosts it; silent, starting: see quiet
 	Rate       *float64 `json:"rate,omitempty"`
 	Messages   *uint64  `json:"lag_messages,omitempty"` // of a function: not yet done
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`  // of a source: since it last published anything, markers included
@@ -103,8 +103,8 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 			if end.Message != nil {
 				lag := max(0, now.Sub(time.UnixMilli(end.Message.TimeMS)).Seconds())
 				line.LagSeconds = &lag
-				if line.State == string(registry.Running) && lag > silence.Seconds() {
-					line.State, line.Error = "silent", fmt.Sprintf("no agent has published anything for %s: does runnel run or runnel capture run?", time.Duration(lag*float64(time.Second)).Round(time.Second))
+				if state, text := quiet(n.Name, n.Record.State, end.Message, now); text != "" {
+					line.State, line.Error = string(state), text
 				}
 			}
 		}
@@ -129,9 +129,6 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 	}
 	return lines, nil
 }
-
-// silence after which a source's agent counts as gone: an agent that runs publishes a marker every few seconds.
-const silence = 30 * time.Second
 
 // listFunction adds up what the workers say.
 func listFunction(n registry.Named[registry.FunctionRecord], workers []registry.Named[registry.Worker]) listed {
