@@ -138,19 +138,19 @@ func (w *world) result(p *process) error {
 	select {
 	case err := <-p.done:
 		return err
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		w.t.Fatal("the agent does not stop")
 		return nil
 	}
 }
 
 // patience bounds what must happen sooner or later, on a machine that is busy with something else too.
-const patience = 90 * time.Second
+var patience = flag.Duration("patience", 90*time.Second, "how long a test waits for what must happen")
 
 // until polls.
 func (w *world) until(p *process, what string, f func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(patience); !f(); {
+	for end := time.Now().Add(*patience); !f(); {
 		select {
 		case err := <-p.done:
 			w.t.Fatalf("waiting for %s: the agent ended: %v", what, err)

@@ -144,7 +144,7 @@ func TestEventIsBuried(t *testing.T) {
 				t.Errorf("the letter is %s, the stream holds %s (%v)", l.Line, want.Data, err)
 			}
 			if l.Function != function || l.Generation != 1 || l.Sequence != 535 || l.Version != f.events[22].version || l.Attempts < 1 ||
-				l.Reason != "note is too long" || l.Original != want.Subject || time.Since(l.Time) > patience {
+				l.Reason != "note is too long" || l.Original != want.Subject || time.Since(l.Time) > *patience {
 				t.Errorf("%+v", l.DeadLetter)
 			}
 			if r := record(t, function); r.State != registry.Running {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -335,12 +336,12 @@ func (h *target) got() []written {
 }
 
 // patience bounds what must happen sooner or later, on a machine that is busy with something else too.
-const patience = 90 * time.Second
+var patience = flag.Duration("patience", 90*time.Second, "how long a test waits for what must happen")
 
 // waitFor polls until the condition holds.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(*patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
@@ -352,7 +353,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // complete waits until all of want came, and checks that each partition's first times are in order.
 func (h *target) complete(t *testing.T, want []written) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(*patience)
 	for {
 		missing, extra := h.compare(want)
 		if missing == 0 && extra == 0 {
@@ -424,7 +425,7 @@ func start(t *testing.T, name string, handler func() sink.Handler, change func(*
 				if err != nil {
 					t.Errorf("Run: %v", err)
 				}
-			case <-time.After(patience):
+			case <-time.After(*patience):
 				t.Error("the host does not stop")
 			}
 		})

@@ -25,7 +25,7 @@ func bucket(t testing.TB, c *stream.Conn, cfg stream.BucketConfig) *stream.Bucke
 func TestBucketSwap(t *testing.T) {
 	t.Parallel()
 	b := bucket(t, embedded(t), stream.BucketConfig{Name: "RUNNEL_test"})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	if e, err := b.Get(ctx, "a.b"); !errors.Is(err, stream.ErrNotFound) || e.Revision != 0 {
 		t.Errorf("got %+v, %v", e, err)
 	}
@@ -67,7 +67,7 @@ func TestBucketListsAndRemembers(t *testing.T) {
 	t.Parallel()
 	c := embedded(t)
 	b := bucket(t, c, stream.BucketConfig{Name: "RUNNEL_test", History: 3})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	for _, kv := range []string{"a.x=1", "b.x=2", "a.y=3", "a.x=4", "a.x=5", "a.x=6", "c=7"} {
 		key, value, _ := strings.Cut(kv, "=")
 		if _, err := b.Put(ctx, key, []byte(value)); err != nil {
@@ -175,7 +175,7 @@ func TestBucketWatch(t *testing.T) {
 	server := start(t, e)
 	c := over(t, server.ClientURL())
 	b := bucket(t, c, stream.BucketConfig{Name: "RUNNEL_test"})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	put := func(key, value string) {
 		t.Helper()
 		for {

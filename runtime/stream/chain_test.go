@@ -31,7 +31,7 @@ func TestChainStoresInOrder(t *testing.T) {
 	s := create(t, c, "shop")
 	var told atomic.Uint64
 	ch := chain(t, s, 7, stream.ChainOptions{Stored: told.Store})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	if err := publish(ctx, ch, "shop", "a", 0, 5000, []byte("{}\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestChainSendsWhatIsHeldBack(t *testing.T) {
 		if got != n {
 			t.Errorf("got %d, want %d", got, n)
 		}
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Error("not stored")
 	}
 }
@@ -113,7 +113,7 @@ func TestChainWindow(t *testing.T) {
 		p.mute.Store(false)
 		p.cut()
 		// A small one at the end: the last message is read again and again.
-		if err := publish(deadline(t, patience), ch, test.name, "a", test.want+1, test.want+2, nil); err != nil {
+		if err := publish(deadline(t, *patience), ch, test.name, "a", test.want+1, test.want+2, nil); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		ch.Close()
@@ -124,7 +124,7 @@ func TestChainWindow(t *testing.T) {
 // warm publishes message 0 and waits for it: the chain has its link then.
 func warm(t testing.TB, ch *stream.Chain, source string) {
 	t.Helper()
-	if err := publish(deadline(t, patience), ch, source, "a", 0, 1, []byte("{}")); err != nil {
+	if err := publish(deadline(t, *patience), ch, source, "a", 0, 1, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -155,7 +155,7 @@ func TestChainSurvivesTheNetwork(t *testing.T) {
 		p.cut,
 	}
 	for _, fault := range faults {
-		if err := ch.Wait(deadline(t, patience), min(ch.Stored()+1000, ch.Sent())); err != nil {
+		if err := ch.Wait(deadline(t, *patience), min(ch.Stored()+1000, ch.Sent())); err != nil {
 			t.Fatal(err)
 		}
 		fault()
@@ -165,7 +165,7 @@ func TestChainSurvivesTheNetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Fatalf("stored %d, sent %d", ch.Stored(), ch.Sent())
 	}
 	if held.Load() == 0 {
@@ -198,7 +198,7 @@ func TestChainEndsWithoutTheSlot(t *testing.T) {
 	p.cut()
 	select {
 	case <-ch.Failed():
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Fatal("the chain goes on")
 	}
 	if !errors.Is(ch.Err(), lost) {
@@ -247,7 +247,7 @@ func zombieRound(t *testing.T, url string, s *stream.Stream, round uint32) {
 	}
 	name := fmt.Sprintf("new%d", round)
 	ch := overtake(t, p, old, s, 2+2*round, int(round%3))
-	if err := publish(deadline(t, patience), ch, s.Source(), name, 0, 1500, make([]byte, 70)); err != nil {
+	if err := publish(deadline(t, *patience), ch, s.Source(), name, 0, 1500, make([]byte, 70)); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -255,7 +255,7 @@ func zombieRound(t *testing.T, url string, s *stream.Stream, round uint32) {
 		if !errors.Is(err, stream.ErrFenced) {
 			t.Fatalf("the zombie ended with %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Fatal("the zombie goes on")
 	}
 	ch.Close()
@@ -272,7 +272,7 @@ func overtake(t *testing.T, p *proxy, old *stream.Chain, s *stream.Stream, epoch
 		if !eventually(t, func() bool { return old.Sent() >= old.Stored()+256 || old.Err() != nil }) {
 			t.Fatal("the zombie never had many messages in flight")
 		}
-		last, err := s.LastOn(deadline(t, patience), ">")
+		last, err := s.LastOn(deadline(t, *patience), ">")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func overtake(t *testing.T, p *proxy, old *stream.Chain, s *stream.Stream, epoch
 func takeOver(t testing.TB, s *stream.Stream, epoch uint32) *stream.Chain {
 	t.Helper()
 	for {
-		last, err := s.LastOn(deadline(t, patience), ">")
+		last, err := s.LastOn(deadline(t, *patience), ">")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,7 +312,7 @@ func takeOver(t testing.TB, s *stream.Stream, epoch uint32) *stream.Chain {
 
 func takeOverAt(t testing.TB, s *stream.Stream, last *event.Message, epoch uint32) (*stream.Chain, error) {
 	t.Helper()
-	w, err := s.Fence(deadline(t, patience), last.Sequence, epoch, last.Group, fmt.Sprintf("instance-%d", instances.Add(1)))
+	w, err := s.Fence(deadline(t, *patience), last.Sequence, epoch, last.Group, fmt.Sprintf("instance-%d", instances.Add(1)))
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +324,7 @@ func takeOverAt(t testing.TB, s *stream.Stream, last *event.Message, epoch uint3
 // eventually polls until ok.
 func eventually(t testing.TB, ok func() bool) bool {
 	t.Helper()
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	for !ok() {
 		select {
 		case <-ctx.Done():
@@ -357,7 +357,7 @@ func TestLargeMessage(t *testing.T) {
 	c := within(t, server)
 	s := create(t, c, "shop")
 	ch := chain(t, s, 1, stream.ChainOptions{})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	data := bytes.Repeat([]byte(`{"op":"c"}`), 300_000)
 	n, err := ch.Publish(ctx, outgoing("shop", "a", 0, data))
 	if err != nil {

@@ -88,7 +88,7 @@ func verify(t testing.TB, c *stream.Conn, s *stream.Stream, acked map[string]uin
 	t.Helper()
 	records := readBack(t, c, s)
 	faults := check(records, acked)
-	if e, err := s.End(deadline(t, patience)); err != nil || e.Deleted != 0 {
+	if e, err := s.End(deadline(t, *patience)); err != nil || e.Deleted != 0 {
 		t.Errorf("end of the stream: %+v, %v", e, err)
 	}
 	if len(faults) > 10 {
@@ -102,7 +102,7 @@ func verify(t testing.TB, c *stream.Conn, s *stream.Stream, acked map[string]uin
 
 func readBack(t testing.TB, c *stream.Conn, s *stream.Stream) []record {
 	t.Helper()
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	end, err := s.End(ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -53,7 +53,7 @@ func newCluster(t testing.TB) *cluster {
 		}
 	})
 	for _, s := range c.servers {
-		if !s.ReadyForConnections(patience) {
+		if !s.ReadyForConnections(*patience) {
 			t.Fatal("a server of the cluster is not ready")
 		}
 	}
@@ -142,7 +142,7 @@ func clusterLeaders(t *testing.T, cl *cluster, c *stream.Conn) {
 	s := create(t, c, "shop")
 	var stored atomic.Uint64
 	ch := chain(t, s, 1, stream.ChainOptions{Stored: stored.Store})
-	g, ctx := errgroup.WithContext(deadline(t, patience))
+	g, ctx := errgroup.WithContext(deadline(t, *patience))
 	g.Go(func() error { return publish(ctx, ch, "shop", "a", 0, messages, make([]byte, 200)) })
 	reach := func(n uint64) bool {
 		return eventually(t, func() bool { return stored.Load() >= n || ctx.Err() != nil }) && ctx.Err() == nil
@@ -188,7 +188,7 @@ func clusterZombie(t *testing.T, cl *cluster, c *stream.Conn) {
 // Several processes increment one counter by compare-and-swap while leaders step down: nothing is lost, nothing is counted
 // twice.
 func clusterBucket(t *testing.T, cl *cluster, c *stream.Conn) {
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	b, err := stream.OpenBucket(ctx, c, stream.BucketConfig{Name: "RUNNEL_counter"})
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func external(t testing.TB, o *server.Options) string {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(*patience) {
 		t.Fatal("not ready")
 	}
 	return s.ClientURL()
@@ -57,7 +57,7 @@ func fails(t testing.TB, err error, words ...string) {
 func TestConnectErrors(t *testing.T) {
 	t.Parallel()
 	connect := func(c stream.Config) error {
-		conn, err := stream.Connect(deadline(t, patience), c)
+		conn, err := stream.Connect(deadline(t, *patience), c)
 		if err == nil {
 			conn.Close()
 		}
@@ -146,7 +146,7 @@ func TestConnectWithNKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := external(t, &server.Options{JetStream: true, Nkeys: []*server.NkeyUser{{Nkey: public}}})
-	c, err := stream.Connect(deadline(t, patience), stream.Config{URL: url, NKeyFile: file})
+	c, err := stream.Connect(deadline(t, *patience), stream.Config{URL: url, NKeyFile: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestEmbeddedErrors(t *testing.T) {
 func TestCreateChecksWhatExists(t *testing.T) {
 	t.Parallel()
 	c := embedded(t)
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	if _, err := stream.Open(ctx, c, "shop"); !errors.Is(err, stream.ErrNoStream) {
 		t.Errorf("got %v", err)
 	}
@@ -246,7 +246,7 @@ func TestReads(t *testing.T) {
 	t.Parallel()
 	c := embedded(t)
 	s := create(t, c, "shop")
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	if e, err := s.End(ctx); err != nil || e.First != 1 || e.Last != 0 || e.Message != nil || e.MaxBytes != 10<<30 {
 		t.Errorf("got %+v, %v", e, err)
 	}

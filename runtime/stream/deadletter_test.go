@@ -28,7 +28,7 @@ func letter(function string, n uint64) *event.DeadLetter {
 func ids(t *testing.T, d *stream.DeadLetters, function string) []uint64 {
 	t.Helper()
 	var all []uint64
-	if err := d.Each(deadline(t, patience), function, func(l *stream.Letter) error {
+	if err := d.Each(deadline(t, *patience), function, func(l *stream.Letter) error {
 		all = append(all, l.ID)
 		return nil
 	}); err != nil {
@@ -96,7 +96,7 @@ func TestDeadLetterStream(t *testing.T) {
 	if err := js.DeleteStream(t.Context(), event.DeadLetterStream); err != nil {
 		t.Fatal(err)
 	}
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	for err = d.Put(ctx, letter("a", 2)); err != nil && ctx.Err() == nil; {
 		err = d.Put(ctx, letter("a", 2))
 	}

@@ -31,7 +31,7 @@ func freePort(t testing.TB) string {
 
 func over(t testing.TB, url string) *stream.Conn {
 	t.Helper()
-	c, err := stream.Connect(deadline(t, patience), stream.Config{URL: url})
+	c, err := stream.Connect(deadline(t, *patience), stream.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestChainSurvivesRestarts(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- publish(t.Context(), ch, "shop", "a", 0, messages, make([]byte, 300)) }()
 	for i := range uint64(3) {
-		if err := ch.Wait(deadline(t, patience), min(ch.Sent(), (i+1)*2500)); err != nil {
+		if err := ch.Wait(deadline(t, *patience), min(ch.Sent(), (i+1)*2500)); err != nil {
 			t.Fatal(err)
 		}
 		server.Stop()
@@ -62,7 +62,7 @@ func TestChainSurvivesRestarts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Fatalf("stored %d, sent %d", ch.Stored(), ch.Sent())
 	}
 	verify(t, c, s, map[string]uint64{"a": messages})
@@ -76,7 +76,7 @@ func TestChainFindsThatTheStreamWentBack(t *testing.T) {
 	c := over(t, server.ClientURL())
 	s := create(t, c, "shop")
 	ch := chain(t, s, 1, stream.ChainOptions{})
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	if err := publish(ctx, ch, "shop", "a", 0, 100, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestDiskFull(t *testing.T) {
 			full = errors.Is(err, stream.ErrDiskFull) && strings.Contains(err.Error(), "make room in "+dir)
 		case err := <-done:
 			t.Fatalf("publishing ended: %v", err)
-		case <-time.After(patience):
+		case <-time.After(*patience):
 			t.Fatalf("nobody says that the disk is full, and where to make room; stored %d", ch.Stored())
 		}
 	}
@@ -156,7 +156,7 @@ func TestDiskFull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(patience):
+	case <-time.After(*patience):
 		t.Fatalf("it does not go on; stored %d, %v", ch.Stored(), server.Trouble())
 	}
 	if err := server.Trouble(); err != nil {
@@ -169,7 +169,7 @@ func TestFenceContention(t *testing.T) {
 	t.Parallel()
 	c := embedded(t)
 	s := create(t, c, "shop")
-	ctx := deadline(t, patience)
+	ctx := deadline(t, *patience)
 	for round := range uint64(5) {
 		after := round * event.FenceMarkers
 		var won, moved atomic.Int64
@@ -219,7 +219,7 @@ func TestFenceWithoutAnAnswer(t *testing.T) {
 			p.cut()
 			p.mute.Store(false)
 		}()
-		w, err := s.Fence(deadline(t, patience), round*event.FenceMarkers, uint32(round+1), event.Group{K: 1, N: 1}, fmt.Sprintf("i%d", round))
+		w, err := s.Fence(deadline(t, *patience), round*event.FenceMarkers, uint32(round+1), event.Group{K: 1, N: 1}, fmt.Sprintf("i%d", round))
 		if err != nil || w.Base != (round+1)*event.FenceMarkers {
 			t.Fatalf("got %v, %v", w, err)
 		}
@@ -236,7 +236,7 @@ func TestFenceOfAnOldEndIsRefused(t *testing.T) {
 	s := create(t, c, "shop")
 	fence(t, s, 1)
 	for _, after := range []uint64{0, 100, 511, 513, 5000} {
-		if _, err := s.Fence(deadline(t, patience), after, 2, event.Group{K: 1, N: 1}, "late"); !errors.Is(err, stream.ErrMoved) {
+		if _, err := s.Fence(deadline(t, *patience), after, 2, event.Group{K: 1, N: 1}, "late"); !errors.Is(err, stream.ErrMoved) {
 			t.Errorf("after %d: got %v", after, err)
 		}
 	}

@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -16,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds what must happen sooner or later, on a machine that is busy with something else too.
-const patience = 2 * time.Minute
+var patience = flag.Duration("patience", 2*time.Minute, "how long a test waits for what must happen")
 
 // epoch and instances of tests count.
 var instances atomic.Uint64

@@ -111,21 +111,21 @@ func encrypted(t testing.TB, a *authority, address string, clients *authority) s
 // works publishes through everything that opens a connection: the first one, the fence's and the chain's.
 func works(t testing.TB, config stream.Config) {
 	t.Helper()
-	c, err := stream.Connect(deadline(t, patience), config)
+	c, err := stream.Connect(deadline(t, *patience), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
 	s := create(t, c, "shop")
 	warm(t, chain(t, s, 1, stream.ChainOptions{}), "shop")
-	b, err := stream.OpenBucket(deadline(t, patience), c, stream.BucketConfig{Name: "runnel_test"})
+	b, err := stream.OpenBucket(deadline(t, *patience), c, stream.BucketConfig{Name: "runnel_test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Put(deadline(t, patience), "key", []byte("value")); err != nil {
+	if _, err := b.Put(deadline(t, *patience), "key", []byte("value")); err != nil {
 		t.Fatal(err)
 	}
-	if e, err := b.Get(deadline(t, patience), "key"); err != nil || string(e.Value) != "value" {
+	if e, err := b.Get(deadline(t, *patience), "key"); err != nil || string(e.Value) != "value" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 }
@@ -133,7 +133,7 @@ func works(t testing.TB, config stream.Config) {
 // refused is the error of a connection that must not come about.
 func refused(t testing.TB, config stream.Config) error {
 	t.Helper()
-	c, err := stream.Connect(deadline(t, patience), config)
+	c, err := stream.Connect(deadline(t, *patience), config)
 	if err == nil {
 		c.Close()
 	} else if strings.Contains(err.Error(), "is nats-server running") {
