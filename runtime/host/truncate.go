@@ -147,76 +147,92 @@ func (l *lane) waiting(ctx context.Context, to sink.Point) error {
 	return l.move(ctx)
 }
 
-// places finds the t in all partitions; a zero place is not there yet. They are of one group, in the order of the partitions.
-// never says that one is missing for good, so that the t is passed: retention took it, or its writer declared a gap there,
-// and a backfill follows.
+// places finds the t in all partitions; a zero place is not there yet. never says that one is missing for good, so that the t is
+// passed: retention took it, or its writer declared a gap there, and a backfill follows. What stands in its place proves that;
+// that nothing is there proves nothing, since a server that led before may answer for a moment, and its stream ends earlier.
 func (l *lane) places(ctx context.Context, m *event.Message, e *event.Event, own sink.Point) (at []sink.Point, never bool, err error) {
-	at = make([]sink.Point, l.g.source.Partitions())
-	end, err := l.g.source.End(ctx) // before the looking: what is behind the group here and not found then never comes
+	w := walk{lane: l, m: m, e: e, at: make([]sink.Point, l.g.source.Partitions())}
+	lower, err := w.back(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	abandoned := end.Message != nil && end.Last > m.Sequence && !sameGroup(end.Message.Group, m.Group)
-	for p := range at {
-		var t *event.Message
-		subject := event.Subject(l.g.spec.Source(), e.Table, p)
-		switch {
-		case p == l.partition:
-			at[p] = own
-			continue
-		case p < l.partition:
-			t, err = l.before(ctx, subject, m, e, end.First)
-		default:
-			t, err = l.after(ctx, subject, m, e)
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		if t != nil {
-			at[p] = sink.Point{Sequence: t.Sequence, Version: t.Writer.Version(t.Sequence, 1)}
-		} else if p < l.partition || abandoned {
+	higher, err := w.forth(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	w.at[l.partition] = own
+	for p := range w.at {
+		if w.at[p].Version == 0 && (p < l.partition && lower || p > l.partition && higher) {
 			return nil, true, nil
 		}
 	}
-	return at, false, nil
+	return w.at, false, nil
 }
 
-// after is the next message on the subject, if that is the t.
-func (l *lane) after(ctx context.Context, subject string, m *event.Message, e *event.Event) (*event.Message, error) {
-	t, err := l.g.source.Next(ctx, subject, m.Sequence+1)
-	if errors.Is(err, stream.ErrNoMessage) {
-		return nil, nil
-	}
-	if err != nil || !twin(t, m, e) {
-		return nil, err
-	}
-	return t, nil
+// walk looks at the messages beside a t: its group's follow each other in the order of the partitions, and only the fences of
+// successors lie between them.
+type walk struct {
+	lane *lane
+	m    *event.Message
+	e    *event.Event
+	at   []sink.Point // where the t is in each partition
 }
 
-// before looks further and further back: only the fences of successors lie between the messages of a group.
-func (l *lane) before(ctx context.Context, subject string, m *event.Message, e *event.Event, first uint64) (*event.Message, error) {
-	for back := uint64(m.Group.N); ; back = 8 * (back + event.FenceMarkers) {
-		from := first
-		if m.Sequence > back {
-			from = max(first, m.Sequence-back)
+// back notes what lies before m; all says that there is certainly nothing more.
+func (w *walk) back(ctx context.Context) (all bool, err error) {
+	for t := w.m; t.Marker() || t.Group.K > 1; {
+		next := t.Sequence - 1
+		if t.Marker() { // all of them are of one batch
+			next = t.Writer.Base - event.FenceMarkers
 		}
-		for next := from; next < m.Sequence; {
-			t, err := l.g.source.Next(ctx, subject, next)
-			if errors.Is(err, stream.ErrNoMessage) {
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			if t.Sequence < m.Sequence && twin(t, m, e) {
-				return t, nil
-			}
-			next = t.Sequence + 1
+		if next == 0 {
+			break
 		}
-		if from == first {
-			return nil, nil
+		before := t
+		t, err = w.lane.g.source.Next(ctx, ">", next)
+		switch {
+		case errors.Is(err, stream.ErrNoMessage):
+			return false, nil
+		case err != nil:
+			return false, err
+		case t.Sequence >= before.Sequence || !w.note(t): // gone, or of another group
+			return true, nil
 		}
 	}
+	return true, nil
+}
+
+// forth notes what lies behind m.
+func (w *walk) forth(ctx context.Context) (all bool, err error) {
+	for t := w.m; t.Marker() || !t.Group.Complete(); {
+		next := t.Sequence + 1
+		if t.Marker() {
+			next = t.Writer.Base + 1
+		}
+		t, err = w.lane.g.source.Next(ctx, ">", next)
+		switch {
+		case errors.Is(err, stream.ErrNoMessage):
+			return false, nil
+		case err != nil:
+			return false, err
+		case !w.note(t):
+			return true, nil
+		}
+	}
+	return true, nil
+}
+
+// note says whether a message is of the group, or lies within it.
+func (w *walk) note(t *event.Message) bool {
+	if !sameGroup(t.Group, w.m.Group) {
+		return false
+	}
+	if !t.Marker() && twin(t, w.m, w.e) {
+		if _, _, p, err := event.ParseSubject(t.Subject); err == nil && p < len(w.at) {
+			w.at[p] = sink.Point{Sequence: t.Sequence, Version: t.Writer.Version(t.Sequence, 1)}
+		}
+	}
+	return true
 }
 
 func sameGroup(a, b event.Group) bool {
