@@ -159,7 +159,10 @@ func (a *Agent) once(ctx context.Context) (err error) {
 	}()
 	a.cfg.Observer.state(Starting, "")
 	w, err := a.start(ctx, log)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && again(err):
+		return ctx.Err() // something moved while a start was read of which nothing was sent
+	case err != nil:
 		return err
 	}
 	defer func() { w.chain().Close() }()
