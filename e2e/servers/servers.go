@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -130,14 +132,26 @@ func (s *Server) Restart(t TB) {
 	s.wait(t)
 }
 
+// freePort is a port for a server to listen at, also when it is started again: below those that Linux gives to connections
+// (ip_local_port_range begins at 32768), which would take it while the server is away, and never the same twice.
 func freePort(t TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, end = 10_000, 32_000
+	for range 1000 {
+		port := first + rand.IntN(end-first)
+		if _, taken := ports.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port between %d and %d is free", first, end)
+	return 0
 }
+
+// ports that this process has given to servers.
+var ports sync.Map
 
 // tempDir is short (Unix sockets allow 107 bytes) and open to other users.
 func tempDir(t TB, name string) string {
@@ -229,11 +243,20 @@ func (s *Server) wait(t TB) {
 		}
 		select {
 		case <-s.done:
-			t.Fatalf("%s ended: %v", s.cmd.Path, s.cmd.ProcessState)
+			t.Fatalf("%s ended: %v\n%s", s.cmd.Path, s.cmd.ProcessState, s.lastWords())
 		default:
 		}
 	}
-	t.Fatalf("%s did not start: %v", s.cmd.Path, err)
+	t.Fatalf("%s did not start: %v\n%s", s.cmd.Path, err, s.lastWords())
+}
+
+// lastWords is the end of the server's log.
+func (s *Server) lastWords() []byte {
+	log, err := os.ReadFile(s.Dir + "/server.log")
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return log[max(0, len(log)-2000):]
 }
 
 // httpOK is ready when the URL answers 200.
