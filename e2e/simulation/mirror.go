@@ -33,6 +33,8 @@ type mirror struct {
 	slot      uint64 // where the slot began
 	again     uint32 // epoch of the last writer that went on past a gap
 
+	disaster bool // what is lost now nobody could hold: an operator deletes the stream
+
 	excuse  sync.Mutex
 	excused map[string]bool // positions that were stored more than once, and why that is right is known
 }
@@ -150,7 +152,7 @@ func (m *mirror) Lose(to uint64) {
 			id := ev.Position.ID()
 			delete(m.held, id)
 			m.excuseID(id)
-			if ev.Position.Commit < m.confirmed && ev.Position.Commit >= m.below {
+			if ev.Position.Commit < m.confirmed && ev.Position.Commit >= m.below && !m.disaster {
 				m.h.fail("ack after durable", "the stream lost change %s, and the source had been told to forget everything before %X", id, m.confirmed)
 			}
 		}
@@ -166,6 +168,19 @@ func (m *mirror) Lose(to uint64) {
 	if n > 0 {
 		m.c.count("the stream loses its tail")
 	}
+}
+
+// Disaster lets an operator take away what the source was told to forget. Changes that are gone by it must be found missing.
+func (m *mirror) Disaster(do func()) {
+	m.setDisaster(true)
+	defer m.setDisaster(false)
+	do()
+}
+
+func (m *mirror) setDisaster(now bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.disaster = now
 }
 
 // Confirm is asked before the slot moves, with the source's changes that it then forgets.

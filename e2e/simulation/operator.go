@@ -152,7 +152,7 @@ func (o *operator) heal(ctx context.Context, f *wanted, reason string) error {
 	switch {
 	case strings.Contains(reason, "fell out of retention"):
 		o.w.c.count("a function falls out of retention")
-		if !o.w.lost("retention", "a stream is lost") {
+		if !o.w.lost("retention", "the stream is deleted") {
 			o.w.h.fail("a halt has a cause", "%s: %s", f.name, reason)
 		}
 		if since := o.w.sinceOrder(); since > 15*time.Second {
@@ -232,7 +232,7 @@ func (w *world) ended(name string, err error) {
 	if !errors.As(err, &gap) {
 		return
 	}
-	if !w.lost("a slot is dropped", "a slot is invalidated", "a standby is promoted", "a stream is lost") {
+	if !w.lost("a slot is dropped", "a slot is invalidated", "a standby is promoted", "the stream is deleted") {
 		w.h.fail("a gap has a cause", "%s: %v", name, err)
 	}
 	w.c.count("a gap is declared")

@@ -16,14 +16,15 @@ var errDead = errors.New("this process is dead")
 // process is one life of an agent or a worker. It dies or freezes at its calls to the outside: before a call has an effect, or
 // after it, without an answer. What it has sent goes on without it.
 type process struct {
-	w      *world
-	name   string // of all lives
-	kind   string
-	life   int
-	client *fakenats.Client
-	ctx    context.Context // of this life
-	cancel context.CancelFunc
-	past   atomic.Bool // an agent that made a new slot: what lies before is read by a load
+	w        *world
+	name     string // of all lives
+	kind     string
+	life     int
+	client   *fakenats.Client
+	ctx      context.Context // of this life
+	cancel   context.CancelFunc
+	instance string      // of a worker, as its records name it
+	past     atomic.Bool // an agent that made a new slot: what lies before is read by a load
 
 	mu     sync.Mutex
 	dead   bool

@@ -158,6 +158,7 @@ type session struct {
 }
 
 func (s *session) Handle(ctx context.Context, b sink.Batch) error {
+	s.p.w.o.Write(s.p, b)
 	b = kept(b)
 	for i := range b.Spans {
 		sp := &b.Spans[i]

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/runnel-dev/runnel/e2e/simulation/fakenats"
@@ -42,6 +41,10 @@ func (w *world) serve(tell bool) {
 		}
 	}
 	o := fakenats.Options{Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: f, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail}
+	if w.c.intn("cluster", "nats", 3) == 0 {
+		o.Cluster = "simulated"
+		w.c.count("the server is one of a cluster")
+	}
 	if tell {
 		o.Trace = func(line string) { w.h.note("nats", "%s", line) }
 	}
@@ -55,7 +58,8 @@ func (w *world) serverCalm() {
 
 // stored hears of each message that the server stores, while it does. It does not wait.
 func (w *world) stored(name string, m fakenats.Message) {
-	if owner, ok := strings.CutPrefix(m.Subject, "$KV."+registry.BucketOwners+"."); ok {
+	if owner, ok := ownerKey(m.Subject); ok {
+		w.o.Store(owner, m.Data)
 		w.m.Floor(owner, m.Data, w.target)
 		return
 	}
@@ -71,10 +75,16 @@ func (w *world) stored(name string, m fakenats.Message) {
 }
 
 func (w *world) lostTail(name string, to fakenats.Message) {
-	if name == event.StreamName(source) {
+	switch name {
+	case event.StreamName(source):
 		w.m.Lose(to.Sequence)
+	case bucketStream(registry.BucketOwners):
+		w.o.Lose()
 	}
 }
+
+// bucketStream is the stream that holds a bucket of KV.
+func bucketStream(bucket string) string { return "KV_" + bucket }
 
 func (w *world) serverTrouble() {
 	c, name := w.c, event.StreamName(source)
@@ -87,8 +97,23 @@ func (w *world) serverTrouble() {
 	if c.fault("a former leader answers", "nats") {
 		w.server.StaleLeader(name, c.between("former leader for", "nats", 10*time.Millisecond, 700*time.Millisecond))
 	}
+	buckets := []string{registry.BucketOwners, registry.BucketFunctions, registry.BucketCaptures, registry.BucketWorkers}
+	if c.fault("a former leader of a bucket answers", "nats") {
+		bucket := buckets[c.intn("bucket of a former leader", "nats", len(buckets))]
+		w.server.StaleLeader(bucketStream(bucket), c.between("former leader of a bucket for", "nats", 10*time.Millisecond, 700*time.Millisecond))
+	}
+	if c.fault("all who watch a bucket are gone", "nats") {
+		w.server.KillConsumers(bucketStream(buckets[c.intn("watched bucket", "nats", len(buckets))]))
+	}
 	if c.fault("all consumers are gone", "nats") {
 		w.server.KillConsumers(name)
+	}
+	if c.fault("the stream is deleted", "nats") {
+		w.h.note("operator", "the stream is DELETED")
+		w.m.Disaster(func() {
+			w.server.DeleteStream(name)
+			w.m.Lose(0)
+		})
 	}
 	if c.fault("retention", "nats") {
 		first, last := w.server.Ends(name)

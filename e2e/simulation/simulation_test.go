@@ -148,6 +148,9 @@ func (s *summary) add(r *simulation.Result) {
 	}
 }
 
+// enough schedules show every rare path for certain.
+const enough = 1000
+
 // report prints what was seen; the last line is for machines.
 func (s *summary) report(t *testing.T) {
 	minutes := time.Since(s.began).Minutes()
@@ -171,7 +174,7 @@ func (s *summary) report(t *testing.T) {
 			faults += s.counts[name]
 		}
 	}
-	if *seconds >= 60 {
+	if s.schedules >= enough {
 		for _, name := range simulation.RarePaths() {
 			if s.counts[name] == 0 {
 				t.Errorf("no schedule has shown: %s", name)

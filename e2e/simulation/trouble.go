@@ -43,8 +43,11 @@ var rates = map[string]int{
 	"power is lost":                        4000,
 	"the server restarts":                  1_500,
 	"a former leader answers":              2_000,
+	"a former leader of a bucket answers":  2_000,
 	"all consumers are gone":               1_500,
+	"all who watch a bucket are gone":      1_500,
 	"the store is full for a while":        700,
+	"the stream is deleted":                200,
 }
 
 // trouble is what happens to servers and machines by itself.
@@ -120,7 +123,7 @@ func IsFault(name string) bool {
 	return fault || strings.HasPrefix(name, "nats: ")
 }
 
-// RarePaths are what a minute of schedules must have shown.
+// RarePaths are what some hundred schedules show, nearly always, and a thousand must have shown.
 func RarePaths() []string {
 	paths := append(slices.Collect(maps.Keys(rates)),
 		"a COPY with one LSN",
@@ -134,6 +137,7 @@ func RarePaths() []string {
 		"a gap is declared",
 		"a group of several messages is published",
 		"a key changes",
+		"a partition changes hands",
 		"a row goes back by an exception",
 		"a slot is not renewed, since somebody else wrote meanwhile",
 		"a sweep removes a row",
@@ -142,6 +146,7 @@ func RarePaths() []string {
 		"a write is repeated",
 		"an agent waits as standby",
 		"spans of several partitions are written together",
+		"the server is one of a cluster",
 		"the end of a backfill removes what it did not show",
 		"the stream loses its tail",
 		"nats: lost tail",

@@ -82,6 +82,7 @@ type elastic struct {
 }
 
 func (s elastic) Handle(ctx context.Context, b sink.Batch) error {
+	s.p.w.o.Write(s.p, b)
 	b = kept(b)
 	var failed sink.BatchError
 	err := s.p.write(ctx, s.name, "bulk", func() error {
@@ -120,6 +121,7 @@ type columns struct {
 func (s columns) Combine() {}
 
 func (s columns) Handle(ctx context.Context, b sink.Batch) error {
+	s.p.w.o.Write(s.p, b)
 	b = kept(b)
 	if len(b.Spans) > 1 {
 		s.c.count("spans of several partitions are written together")

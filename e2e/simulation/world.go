@@ -6,9 +6,9 @@
 // backup; operators deploy late, pause, resume, and go on past gaps. Then it becomes calm, and everything must come right
 // within a bounded time.
 //
-// What every schedule is checked for, at each single step where that can be: no gap, no duplicate, order, one writer, growing
-// versions, no row backwards, acknowledged only what is durable, exactly once where a target promises it, and in the end
-// every row of every target.
+// What every schedule is checked for, at each single step where that can be: no gap, no duplicate, order, one writer, one
+// owner of each partition, growing versions, no row backwards, acknowledged only what is durable, exactly once where a target
+// promises it, and in the end every row of every target.
 //
 //	go test ./e2e/simulation -run TestSimulation -args -seconds 60 -seed 1
 //
@@ -70,6 +70,7 @@ type world struct {
 	h      *history
 	d      *database
 	m      *mirror
+	o      *owners
 	server *fakenats.Server
 
 	active     time.Duration // how long there are faults and traffic
@@ -100,6 +101,7 @@ func Run(o Options) *Result {
 	}
 	w.d = newDatabase(c, h)
 	w.m = newMirror(c, h, w.d)
+	w.o = newOwners(c, h)
 	w.d.onConfirm = w.confirms
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.serve(o.Tell)
@@ -272,7 +274,8 @@ func (w *world) worker(p *process) error {
 	if err != nil {
 		return err
 	}
-	w.h.note(p.name, "is %s", h.Instance())
+	p.instance = h.Instance()
+	w.h.note(p.name, "is %s", p.instance)
 	return h.Run(p.ctx)
 }
 
