@@ -142,6 +142,7 @@ func (s *Server) launch() (*server.Server, error) {
 			return nil, fmt.Errorf("listen on %s: %w; choose another address, or stop what uses it", s.config.Listen, err)
 		}
 	}
+	catchUp(s.config.Dir)
 	srv, err := server.NewServer(o)
 	if err != nil {
 		if l != nil {
