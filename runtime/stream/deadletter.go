@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,12 +28,12 @@ var ErrLetterTooLarge = errors.New("larger than a message of " + event.DeadLette
 // DeadLetters is the stream RUNNEL_DLQ. The first letter makes it.
 type DeadLetters struct {
 	conn *Conn
-	mu   sync.Mutex
-	made bool
+	turn chan struct{} // held by who makes it; whoever else needs it waits as long as its context
+	made atomic.Bool
 }
 
 // DeadLetters of all functions.
-func (c *Conn) DeadLetters() *DeadLetters { return &DeadLetters{conn: c} }
+func (c *Conn) DeadLetters() *DeadLetters { return &DeadLetters{conn: c, turn: make(chan struct{}, 1)} }
 
 // Letter is a stored dead letter.
 type Letter struct {
@@ -41,11 +41,18 @@ type Letter struct {
 	event.DeadLetter
 }
 
-// make creates the stream where it is missing.
-func (d *DeadLetters) make(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.made {
+// create makes the stream where it is missing.
+func (d *DeadLetters) create(ctx context.Context) error {
+	if d.made.Load() {
+		return nil
+	}
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("create stream %s: %w", event.DeadLetterStream, ctx.Err())
+	}
+	defer func() { <-d.turn }()
+	if d.made.Load() {
 		return nil
 	}
 	_, err := d.conn.streamInfo(ctx, event.DeadLetterStream)
@@ -65,7 +72,7 @@ func (d *DeadLetters) make(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create stream %s: %w", event.DeadLetterStream, explainCreate(err))
 	}
-	d.made = true
+	d.made.Store(true)
 	return nil
 }
 
@@ -79,7 +86,7 @@ func (d *DeadLetters) Put(ctx context.Context, l *event.DeadLetter) error {
 	if len(l.Line) > d.conn.MaxMessage() {
 		return fmt.Errorf("%w: %d bytes, %d are allowed", ErrLetterTooLarge, len(l.Line), d.conn.MaxMessage())
 	}
-	if err := d.make(ctx); err != nil {
+	if err := d.create(ctx); err != nil {
 		return err
 	}
 	m := &nats.Msg{Subject: l.Subject(), Header: nats.Header{}, Data: l.Line}
@@ -89,9 +96,7 @@ func (d *DeadLetters) Put(ctx context.Context, l *event.DeadLetter) error {
 	ack, err := d.conn.js.PublishMsg(ctx, m)
 	switch {
 	case err != nil:
-		d.mu.Lock()
-		d.made = false // it may have been deleted
-		d.mu.Unlock()
+		d.made.Store(false) // it may have been deleted
 		if codeOf(err) == codeStoreFailed {
 			return fmt.Errorf("store a dead letter in %s: %w; where it is full, look at what lies there with `runnel dlq list`, take away what is settled with `runnel dlq purge`, or raise its limit: `nats stream edit %[1]s --max-bytes 4GB`", event.DeadLetterStream, err)
 		}
