@@ -32,10 +32,9 @@ func TestRestart(t *testing.T) {
 		return to.QueryRow(t.Context(), `select count(*) from orders`).Scan(&n) == nil && n == 400
 	})
 	if *messages > 0 {
-		const part = 500_000 // a writer begins anew after 4 million messages, and reads the transaction again in which that happens
-		for n := 0; n < *messages; n += part {
-			p.exec(p.source.PostgresURL(), fmt.Sprintf(`insert into filler select generate_series(%d, %d)`, n+1, min(n+part, *messages)))
-		}
+		const part = 1000 // the last transaction is read again until the source has released it
+		p.exec(p.source.PostgresURL(), fmt.Sprintf(`do $$ begin for n in 0 .. %d loop
+			insert into filler select generate_series(n * %d + 1, least((n + 1) * %[2]d, %d)); commit; end loop; end $$`, (*messages-1) / part, part, *messages))
 		p.exec(p.source.PostgresURL(), `update orders set comment = 'behind all messages' where id = 2`)
 		p.eventually("all messages are in the stream", 25*time.Minute, func() bool {
 			var here bool
