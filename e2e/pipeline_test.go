@@ -104,10 +104,14 @@ func newPipeline(t *testing.T, yaml string, conf ...string) *pipeline {
 	if strings.Contains(yaml, "ANALYTICS_URL") {
 		p.env = append(p.env, "ANALYTICS_URL="+clickhouse()+"/default")
 	}
+	p.env = append(p.env, "GORACE=exitcode=0 log_path="+p.dir+"/race")
 	p.specify(yaml)
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			p.kill()
+		}
+		for _, race := range races(t, p.dir) {
+			t.Error(race)
 		}
 		if t.Failed() {
 			log := p.log.String()
