@@ -116,7 +116,7 @@ func writeMutations(b *bytes.Buffer, results mutation.Results) {
 		b.WriteString(" No run of it is recorded yet; `-list` shows the ways.\n\n")
 		return
 	}
-	b.WriteString(" Those that were, with the time it took, compiling included:\n\n")
+	b.WriteString(" Those that were, with the time it took, on a busy machine and of some with compiling:\n\n")
 	b.WriteString("| breakage | what comes of it | found by |\n|---|---|---|\n")
 	for i := range mutation.All {
 		m := &mutation.All[i]

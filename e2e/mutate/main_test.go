@@ -31,6 +31,7 @@ func TestFinding(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"--- FAIL: TestX\n    x_test.go:12: 3 events missing\n    x_test.go:13: more\n", "x_test.go:12: 3 events missing"},
 		{"lost=1\nlost: change 7 is not in the stream\n", "lost: change 7 is not in the stream"},
+		{"seed 4: order: message 7\n    simulation_test.go:9: seed 4\n", "seed 4: order: message 7"},
 		{"ok  \tpackage\n", ""},
 	} {
 		if got := finding([]byte(c.text)); got != c.want {

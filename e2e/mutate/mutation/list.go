@@ -3,20 +3,28 @@ package mutation
 // test is a test as a catcher.
 func test(pkg, run string) []Catcher { return []Catcher{{Package: pkg, Run: run}} }
 
+// waiting is a test that finds a mutation by what never comes: it need not wait for it as long as on a busy machine.
+func waiting(pkg, run string) []Catcher {
+	return []Catcher{{Package: pkg, Run: run, Args: []string{"-patience=20s"}}}
+}
+
+// simulated are schedules of the simulation.
+var simulated = Catcher{Package: "./e2e/simulation", Run: "TestSimulation", Args: []string{"-seconds=20", "-shrink=0s"}}
+
 // All mutations, from the source to the targets.
 var All = []Mutation{
 	{
 		Name: "drop-1000", Breaks: "the publisher forgets one message in a thousand: changes are lost",
 		File: "runtime/stream/chain.go",
 		Old:  "\tidle := c.window.empty()\n\tc.sendHeld(false)",
-		New:  "\tif event.Hash([]byte(m.ID))%1000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
+		New:  "\tif event.Hash(append([]byte(m.ID), m.Data...))%1000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
 		By:   test("./e2e/mutate", "TestManyMessages"),
 	},
 	{
 		Name: "drop-100000", Breaks: "the publisher forgets one message in a hundred thousand",
 		File: "runtime/stream/chain.go",
 		Old:  "\tidle := c.window.empty()\n\tc.sendHeld(false)",
-		New:  "\tif event.Hash([]byte(m.ID))%100000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
+		New:  "\tif event.Hash(append([]byte(m.ID), m.Data...))%100000 == 0 {\n\t\treturn c.window.sent, nil\n\t}\n\tidle := c.window.empty()\n\tc.sendHeld(false)",
 		By:   []Catcher{{Package: "./e2e/mutate", Run: "TestManyMessages", Args: []string{"-messages=400000"}}},
 	},
 	{
@@ -24,21 +32,21 @@ var All = []Mutation{
 		File: "runtime/stream/chain.go",
 		Old:  "\tset(m.Header, headerExpectedLast, strconv.FormatUint(n-1, 10))",
 		New:  "\tset(m.Header, headerExpectedLast, strconv.FormatUint(n-1, 10)[:0])",
-		By:   test("./runtime/stream", "TestZombieIsFenced"),
+		By:   waiting("./runtime/stream", "TestZombieIsFenced"),
 	},
 	{
 		Name: "resend-without-holds", Breaks: "what is not stored is sent again by a process that lost the slot",
 		File: "runtime/stream/recover.go",
 		Old:  "\tif k.options.Holds == nil {",
 		New:  "\tif k.options.Holds == nil || k.Stored() <= k.Sent() {",
-		By:   test("./runtime/stream", "TestChainEndsWithoutTheSlot"),
+		By:   waiting("./runtime/stream", "TestChainEndsWithoutTheSlot"),
 	},
 	{
 		Name: "rewound-unseen", Breaks: "a stream that holds less than it acknowledged is gone on with: changes are lost",
 		File: "runtime/stream/recover.go",
 		Old:  "\tif last < stored {",
 		New:  "\tif last < stored && stored == 0 {",
-		By:   test("./runtime/stream", "TestChainFindsThatTheStreamWentBack"),
+		By:   waiting("./runtime/stream", "TestChainFindsThatTheStreamWentBack"),
 	},
 	{
 		Name: "skip-fence", Breaks: "a starting agent writes no fence: messages of the one before it that are still on their way are stored between its own",
@@ -52,7 +60,7 @@ var All = []Mutation{
 		File: "runtime/stream/fence.go",
 		Old:  "\tfor i := 1; i <= event.FenceMarkers; i++ {",
 		New:  "\tfor i := event.FenceMarkers; i <= event.FenceMarkers; i++ {",
-		By:   test("./runtime/stream", "TestZombieIsFenced"),
+		By:   waiting("./runtime/stream", "TestZombieIsFenced"),
 	},
 	{
 		Name: "position-from-record", Breaks: "the agent goes on from its record in KV, which is behind the stream: changes are published twice",
@@ -64,8 +72,8 @@ var All = []Mutation{
 	{
 		Name: "group-not-completed", Breaks: "what an agent published of a TRUNCATE before it died is taken for the whole",
 		File: "capture/start.go",
-		Old:  "\tif err := w.recover(ctx, g); err != nil {",
-		New:  "\tg.K = g.N\n\tif err := w.recover(ctx, g); err != nil {",
+		Old:  "\t}\n\tif err := w.recover(ctx, g); err != nil {",
+		New:  "\t}\n\tg.K = g.N\n\tif err := w.recover(ctx, g); err != nil {",
 		By:   test("./capture", "TestTruncate"),
 	},
 	{
@@ -87,7 +95,7 @@ var All = []Mutation{
 		File: "capture/job.go",
 		Old:  "\t\tall := j.w.sees(win, c.Visible)",
 		New:  "\t\tall := j.w.sees(win, func(uint64) bool { return true })",
-		By:   test("./capture", "TestWaiting"),
+		By:   append(test("./capture", "TestWaiting"), simulated),
 	},
 	{
 		Name: "touched-ignored", Breaks: "rows of a chunk are published although the log has changed them since: they go back",
@@ -95,6 +103,13 @@ var All = []Mutation{
 		Old:  "\t\tif _, newer := touched[string(row.Key)]; newer {",
 		New:  "\t\tif _, newer := touched[string(row.Key)]; newer && n < 0 {",
 		By:   test("./capture", "TestLoadBesideTraffic"),
+	},
+	{
+		Name: "torn-chunk", Breaks: "a chunk is published although its table was truncated since it was read: rows come back",
+		File: "capture/chunk.go",
+		Old:  "\tif win.torn {\n\t\treturn nil",
+		New:  "\tif win.torn && win.bytes < 0 {\n\t\treturn nil",
+		By:   test("./capture", "TestTruncatedChunk"),
 	},
 	{
 		Name: "epoch-again", Breaks: "a start does not look for the highest epoch there was: versions go back",
@@ -108,7 +123,7 @@ var All = []Mutation{
 		File: "capture/start.go",
 		Old:  "\tif info.NewSlot && !p.untouched {",
 		New:  "\tif info.NewSlot && !p.untouched && p.last == 0 {",
-		By:   test("./capture", "TestGap"),
+		By:   waiting("./capture", "TestGap"),
 	},
 	{
 		Name: "floor-before-write", Breaks: "the floor moves before the target has confirmed: a crash in between loses changes",
@@ -116,35 +131,35 @@ var All = []Mutation{
 		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})",
 		New: "\tafter := l.read\n\tl.read = to\n\tif err := l.move(ctx); err != nil {\n\t\treturn err\n\t}\n" +
 			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: after, To: to, Events: events})",
-		By: test("./runtime/host", "TestFloorWaitsForTheTarget"),
+		By: append(waiting("./runtime/host", "TestFloorWaitsForTheTarget"), simulated),
 	},
 	{
 		Name: "jump-ignored", Breaks: "a jump in the consumer's sequence is not looked at: what was lost on the way is passed",
 		File: "runtime/host/consumer.go",
 		Old:  "\t\tif p.Consumer != c.sequence+1 {",
 		New:  "\t\tif p.Consumer <= c.sequence {",
-		By:   test("./runtime/host", "TestDeliveriesAreLost"),
+		By:   waiting("./runtime/host", "TestDeliveriesAreLost"),
 	},
 	{
 		Name: "heartbeat-ignored", Breaks: "a heartbeat that tells of more than what came is not looked at: the last messages of a lost delivery are passed",
 		File: "runtime/host/consumer.go",
 		Old:  "\t\tif p.Delivered != c.sequence {",
 		New:  "\t\tif p.Delivered < c.sequence {",
-		By:   test("./runtime/host", "TestTheLastDeliveryIsLost"),
+		By:   waiting("./runtime/host", "TestTheLastDeliveryIsLost"),
 	},
 	{
 		Name: "sequences-not-versions", Breaks: "a floor above a stream that lost its end is compared by its sequence: what is stored below it again is passed",
 		File: "runtime/host/check.go",
 		Old:  "\tcase ok && fence <= l.read.Sequence:",
 		New:  "\tcase ok && fence <= l.read.Sequence && l.read.Sequence == 0:",
-		By:   test("./runtime/host", "TestTailLoss"),
+		By:   waiting("./runtime/host", "TestTailLoss"),
 	},
 	{
 		Name: "retention-unproven", Breaks: "nobody asks whether retention took messages before they were read",
 		File: "runtime/host/check.go",
 		Old:  "\tif end.First > l.proven+1 {",
 		New:  "\tif end.First > l.proven+1 && sequence == 0 {",
-		By:   test("./runtime/host", "TestFallsOutOfRetention"),
+		By:   waiting("./runtime/host", "TestFallsOutOfRetention"),
 	},
 	{
 		Name: "no-lease", Breaks: "a worker that slept does not ask whether its partition is still its own before it writes",
@@ -152,6 +167,13 @@ var All = []Mutation{
 		Old:  "\tif time.Since(l.confirmed) <= cfg.Lease-cfg.WriteDeadline {",
 		New:  "\tif time.Since(l.confirmed) <= cfg.Lease*1000 {",
 		By:   test("./runtime/host", "TestWhoHungAsksBeforeItTriesAgain"),
+	},
+	{
+		Name: "barrier-not-awaited", Breaks: "a partition passes a TRUNCATE before the others have come to it: its floor covers what the target has not done",
+		File: "runtime/host/truncate.go",
+		Old:  "\t\tif outcome == sink.Passed {",
+		New:  "\t\tif outcome == sink.Passed || ctx.Err() == nil {",
+		By:   waiting("./runtime/host", "TestTruncateWaitsForItsGroup"),
 	},
 	{
 		Name: "no-guard", Breaks: "PostgreSQL's checkpoint is moved from wherever it stands: a worker that was replaced overwrites its successor's rows",

@@ -37,6 +37,9 @@ func (c Catcher) Name() string {
 	return c.Package + " " + c.Run
 }
 
+// Key tells catchers apart.
+func (c Catcher) Key() string { return c.Name() + " " + strings.Join(c.Args, " ") }
+
 // Dir is the package that is broken, from the root.
 func (m *Mutation) Dir() string { return "./" + filepath.Dir(m.File) }
 
