@@ -427,3 +427,34 @@ func TestTooLargeToBury(t *testing.T) {
 	}
 	h.complete(t, f.events)
 }
+
+// gathering is a target that gets the spans of all partitions in one batch.
+type gathering struct{ *target }
+
+func (g *gathering) Combine() {}
+
+// The spans of several partitions in one batch, each with events that can never be written.
+func TestCombinerBuries(t *testing.T) {
+	t.Parallel()
+	for name, how := range map[string]func(h *target) refusing{
+		"ByName": byName, "Together": func(*target) refusing { return together }, "Silently": func(*target) refusing { return silently },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFeeder(t, stream.Settings{Partitions: 8})
+			for i := range 10 {
+				f.put(f.schema, keys(i*100, 100)...)
+			}
+			function := newFunction(t, f, "$.public.orders", "batch: {rows: 50}")
+			h := &gathering{newTarget(t)}
+			bad := func(key int) bool { return key%7 == 0 }
+			h.fail = how(h.target)(bad)
+			start(t, function, only(h), nil)
+			h.complete(t, without(f.events, bad))
+			waitFor(t, "143 letters", func() bool { return len(buried(t, function)) == 143 })
+			if r := record(t, function); r.State != registry.Running {
+				t.Errorf("%s: %s", r.State, r.Reason)
+			}
+		})
+	}
+}
