@@ -10,8 +10,9 @@ import (
 // chance decides everything that is random in a schedule. Each place that draws has a sequence of its own, so that what happens in
 // one place does not depend on the order in which goroutines of other places run.
 type chance struct {
-	seed uint64
-	drop map[string]bool // faults and operations that are left out, by their number
+	seed  uint64
+	often int             // times the rates of what is rare
+	drop  map[string]bool // faults and operations that are left out, by their number
 
 	mu       sync.Mutex
 	calm     bool
@@ -25,7 +26,7 @@ type chance struct {
 type place struct{ what, who string }
 
 func newChance(o Options) *chance {
-	c := &chance{seed: o.Seed, drop: map[string]bool{}, drawn: map[place]uint64{}, counts: map[string]int{}, on: map[string]bool{}}
+	c := &chance{seed: o.Seed, often: 1, drop: map[string]bool{}, drawn: map[place]uint64{}, counts: map[string]int{}, on: map[string]bool{}}
 	for _, n := range o.Drop {
 		c.drop[n] = true
 	}
@@ -69,11 +70,18 @@ func (c *chance) fault(class, who string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x, n := c.draw(place{class, who})
-	if c.calm || int(x%100_000) >= rates[class] || !c.enabled(class) {
+	rate := rates[class]
+	if rate < rare {
+		rate *= c.often
+	}
+	if c.calm || int(x%100_000) >= rate || !c.enabled(class) {
 		return false
 	}
 	return c.take(class, who, n)
 }
+
+// rare is below what rate something is: in a short schedule it comes more often, so that as much happens as in a long one.
+const rare = 5_000
 
 // operation says whether something that an actor does on purpose is done: always, unless it is left out.
 func (c *chance) operation(class, who string) bool {

@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	seconds = flag.Int("seconds", 0, "how long schedules are played after those of testdata/seeds")
+	seconds = flag.Int("seconds", 0, "how long schedules are played, with those of testdata/seeds; 0: these and a fixed number of others")
 	first   = flag.Uint64("seed", 1, "of the first schedule")
 	long    = flag.Bool("long", false, "with -one: as the seeds of testdata/seeds are played")
 	one     = flag.Bool("one", false, "play only that schedule, and print its history")
@@ -126,7 +126,11 @@ func (s *summary) schedule() (simulation.Options, bool) {
 		s.known = s.known[1:]
 		return simulation.Options{Seed: seed, Long: true}, true
 	}
-	if len(s.broken) > 0 && !*goOn || time.Since(s.began) > time.Duration(*seconds)*time.Second {
+	over := time.Since(s.began) > time.Duration(*seconds)*time.Second
+	if *seconds == 0 {
+		over = s.next-*first >= fixed
+	}
+	if len(s.broken) > 0 && !*goOn || over {
 		return simulation.Options{}, false
 	}
 	s.next++
@@ -147,6 +151,9 @@ func (s *summary) add(r *simulation.Result) {
 		fmt.Printf("seed %d: %s\n", r.Seed, r.Violation)
 	}
 }
+
+// fixed is how many schedules are played where no time is given, after those of testdata/seeds: some seconds' worth.
+const fixed = 40
 
 // enough schedules show every rare path for certain.
 const enough = 1000

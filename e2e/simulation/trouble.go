@@ -129,7 +129,6 @@ func RarePaths() []string {
 		"a COPY with one LSN",
 		"a barrier is executed",
 		"a barrier waits",
-		"a change is stored again past a declared gap",
 		"a checkpoint covers a batch that comes again",
 		"a chunk is read while a commit does not show",
 		"a function falls out of retention",

@@ -98,6 +98,8 @@ func Run(o Options) *Result {
 	w.active = c.between("length", "world", shortest, most)
 	if o.Long || c.intn("long", "world", 10) == 0 {
 		w.active = longest
+	} else {
+		c.often = 2
 	}
 	w.d = newDatabase(c, h)
 	w.m = newMirror(c, h, w.d)
