@@ -8,9 +8,6 @@ func waiting(pkg, run string) []Catcher {
 	return []Catcher{{Package: pkg, Run: run, Args: []string{"-patience=20s"}}}
 }
 
-// simulated are schedules of the simulation.
-var simulated = Catcher{Package: "./e2e/simulation", Run: "TestSimulation", Args: []string{"-seconds=20", "-shrink=0s"}}
-
 // All mutations, from the source to the targets.
 var All = []Mutation{
 	{
@@ -95,7 +92,7 @@ var All = []Mutation{
 		File: "capture/job.go",
 		Old:  "\t\tall := j.w.sees(win, c.Visible)",
 		New:  "\t\tall := j.w.sees(win, func(uint64) bool { return true })",
-		By:   append(test("./capture", "TestWaiting"), simulated),
+		By:   test("./capture", "TestWaiting"),
 	},
 	{
 		Name: "touched-ignored", Breaks: "rows of a chunk are published although the log has changed them since: they go back",
@@ -131,7 +128,7 @@ var All = []Mutation{
 		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})",
 		New: "\tafter := l.read\n\tl.read = to\n\tif err := l.move(ctx); err != nil {\n\t\treturn err\n\t}\n" +
 			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: after, To: to, Events: events})",
-		By: append(waiting("./runtime/host", "TestFloorWaitsForTheTarget"), simulated),
+		By: waiting("./runtime/host", "TestFloorWaitsForTheTarget"),
 	},
 	{
 		Name: "jump-ignored", Breaks: "a jump in the consumer's sequence is not looked at: what was lost on the way is passed",
