@@ -116,7 +116,7 @@ func (s *Server) Synced(t TB, primary *Server, slot string) {
 	x, on := s.session(t), primary.session(t)
 	defer x.close()
 	defer on.close()
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		on.exec("SELECT pg_log_standby_snapshot()") // a running server writes one every 15 s
 		var ok bool
 		err := x.QueryRow(context.Background(), "SELECT synced AND NOT temporary AND invalidation_reason IS NULL FROM pg_replication_slots WHERE slot_name = $1", slot).Scan(&ok)
@@ -127,7 +127,7 @@ func (s *Server) Synced(t TB, primary *Server, slot string) {
 			return
 		}
 	}
-	t.Fatalf("slot %s is not synced to the standby", slot)
+	t.Fatalf("slot %s is not synced to the standby, which says:\n%s", slot, s.lastWords())
 }
 
 // Promote makes a standby the primary. The old one must be gone.
