@@ -51,7 +51,7 @@ func (w *writer) recover(ctx context.Context, g event.Group) error {
 	if g.Complete() {
 		return nil
 	}
-	stored, err := w.stored(ctx, g)
+	stored, err := w.a.stored(ctx, g)
 	if err != nil {
 		return fmt.Errorf("read back group %s: %w", g, err)
 	}
@@ -70,8 +70,8 @@ func (w *writer) recover(ctx context.Context, g event.Group) error {
 const fencesWithin = 16
 
 // stored reads back what the stream holds of the group: its last message is the last one on any table.
-func (w *writer) stored(ctx context.Context, g event.Group) ([]*event.Message, error) {
-	last, err := w.a.lastEvent(ctx)
+func (a *Agent) stored(ctx context.Context, g event.Group) ([]*event.Message, error) {
+	last, err := a.lastEvent(ctx)
 	switch {
 	case errors.Is(err, stream.ErrNoMessage):
 		return nil, nil
@@ -82,7 +82,7 @@ func (w *writer) stored(ctx context.Context, g event.Group) ([]*event.Message, e
 	if reach := uint64(g.N + fencesWithin*event.FenceMarkers); last.Sequence > reach {
 		from = last.Sequence - reach
 	}
-	return w.a.stream.Stored(ctx, g, from)
+	return a.stream.Stored(ctx, g, from)
 }
 
 // rest publishes the m or t of a load in the partitions that lack it: the same bytes in each. Where none is held any more the

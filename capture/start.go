@@ -68,6 +68,16 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 	keyless, err := a.keyless(ctx, p, info, tables)
+	repairs := false // what a new slot finds incomplete would stay so: that comes first
+	if errors.Is(err, errRenew) && !p.group.Complete() {
+		held, e := a.stored(ctx, p.group)
+		if e != nil {
+			return nil, fmt.Errorf("read back group %s: %w", p.group, e)
+		}
+		if repairs = len(held) > 0; repairs {
+			a.renew, err = nil, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +120,12 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 	w := a.newWriter(log, id, rec, p)
-	if err := w.prepare(ctx, keyless); err != nil {
+	if repairs {
+		err = w.repair(ctx, p.group)
+	} else {
+		err = w.prepare(ctx, keyless)
+	}
+	if err != nil {
 		w.chain().Close()
 		return nil, err
 	}
@@ -142,7 +157,7 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 		if p.group, err = rec.group(); err != nil {
 			return p, err
 		}
-		p.untouched = p.group.Complete() && p.group.To.Compare(p.first) == 0
+		p.untouched = p.group.To.Compare(p.first) == 0
 	default:
 		p.group, p.seen = end.Message.Group, max(p.seen, end.Message.Writer.Epoch)
 		if !rec.found {
@@ -151,14 +166,46 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 				return p, fmt.Errorf("read the first message of the stream of %s: %w", a.cfg.Source, err)
 			}
 			p.first, p.load.Sweep = reached(oldest.Group), true
+		} else if err := a.unrecorded(ctx, rec, &p); err != nil {
+			return p, err
 		}
-		p.untouched = p.group.Complete() && p.group.To.Compare(p.first) == 0
+		p.untouched = p.group.To.Compare(p.first) == 0 // what may be incomplete then is the m or t of a load
 	}
 	identity := info.Identity
 	if rec.found {
 		identity = rec.Identity
 	}
 	return p, a.gap(ctx, log, info, identity, &p, rec, end)
+}
+
+// unrecorded takes over from a start that died before its record was stored, or whose record a power loss took. Where that had
+// begun anew, with a new slot or past a gap, its fence says another place than the message before it: all is read again from there.
+func (a *Agent) unrecorded(ctx context.Context, rec record, p *plan) error {
+	for epoch := rec.Epoch; ; {
+		fence, ok, err := a.stream.FenceAfter(ctx, epoch)
+		if err != nil || !ok {
+			return err
+		}
+		m, err := a.stream.Next(ctx, event.FenceSubject(a.cfg.Source), fence)
+		if err != nil {
+			return fmt.Errorf("read the fence at %d: %w", fence, err)
+		}
+		if reached(m.Group).Origin != "" { // such a log goes on by the record's set
+			return nil
+		}
+		epoch = m.Writer.Epoch
+		anew := fence == 1 // the stream was lost
+		if !anew {
+			before, err := a.stream.Next(ctx, ">", fence-1)
+			if err != nil {
+				return fmt.Errorf("read the message before the fence at %d: %w", fence, err)
+			}
+			anew = before.Sequence < fence && (before.Group.From.Compare(m.Group.From) != 0 || before.Group.To.Compare(m.Group.To) != 0)
+		}
+		if anew {
+			p.first, p.newLoad, p.load.Sweep = m.Group.To, true, true
+		}
+	}
 }
 
 // newest is the newest change that the stream is known to hold. Where the stream ends with marks or rows of a load only the
@@ -274,6 +321,20 @@ func (a *Agent) stalled(err error) {
 	if f := a.cfg.Observer.Stalled; f != nil {
 		f(err)
 	}
+}
+
+// repair completes the m or t of a load, and lets the agent start again.
+func (w *writer) repair(ctx context.Context, g event.Group) error {
+	if err := w.recover(ctx, g); err != nil {
+		return err
+	}
+	if err := w.chain().Flush(); err != nil {
+		return fmt.Errorf("flush the stream of %s: %w", w.a.cfg.Source, err)
+	}
+	if err := w.wait(ctx, w.sent().sequence); err != nil {
+		return fmt.Errorf("complete the group %s: %w", g, err)
+	}
+	return fmt.Errorf("what an earlier agent had published in part is complete: %w", errAgain)
 }
 
 // prepare does what must be done before the log is read.

@@ -22,6 +22,7 @@ type Reader interface {
 	Next(ctx context.Context, subject string, from uint64) (*event.Message, error)
 	LastOn(ctx context.Context, subject string) (*event.Message, error)
 	Stored(ctx context.Context, g event.Group, from uint64) ([]*event.Message, error)
+	FenceAfter(ctx context.Context, epoch uint32) (sequence uint64, ok bool, err error)
 	Fence(ctx context.Context, after uint64, epoch uint32, g event.Group, instance string) (event.Writer, error)
 }
 
