@@ -9,13 +9,13 @@ import (
 )
 
 // TestDeathsWithoutAKey: the load of a table without a key is interrupted, and the agent that begins it over with a new slot dies
-// too, at each call from the read of the record on: also between its fence and its record, and within the t that takes back the first try's rows.
+// too, around its fence and its record, and within the t that takes the first rows back.
 func TestDeathsWithoutAKey(t *testing.T) {
 	t.Parallel()
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprint("After=", after), func(t *testing.T) {
 			t.Parallel()
-			for n := 3; n < 10; n++ {
+			for n := 10; n < 18; n++ {
 				deathsWithoutAKey(t, n, after)
 			}
 		})
