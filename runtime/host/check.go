@@ -142,6 +142,7 @@ func (l *lane) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	passable := l.settled(end)
 	near := l.read.Sequence+1 < end.First+(end.Last-min(end.Last, end.First))/2
 	shorter := end.Last < l.read.Sequence // it lost its end
 	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near && !shorter {
@@ -151,7 +152,7 @@ func (l *lane) idle(ctx context.Context) error {
 	if err := l.prove(ctx, l.read.Sequence); err != nil {
 		return err
 	}
-	// In this order: the leader's end, then nothing for us below it, then the fences.
+	// In this order: an end of the leader's, then nothing for us up to it, then the fences.
 	next, err := l.g.source.Next(ctx, l.subject, l.read.Sequence+1)
 	if err != nil && !errors.Is(err, stream.ErrNoMessage) {
 		return err
@@ -162,6 +163,7 @@ func (l *lane) idle(ctx context.Context) error {
 	if err := l.fences(ctx); err != nil {
 		return err
 	}
+	end = passable
 	if end.Message == nil || end.Last <= l.read.Sequence || end.First > l.read.Sequence+1 || end.Message.Last() <= l.read.Version {
 		return nil
 	}
@@ -171,4 +173,27 @@ func (l *lane) idle(ctx context.Context) error {
 		return err
 	}
 	return l.move(ctx)
+}
+
+// look is the stream's end at a look while idle.
+type look struct {
+	end stream.End
+	at  time.Time
+}
+
+// settled takes note of the stream's end, and gives the newest one that is a lease old, or none. Only that far may be passed unread: a
+// server that led the stream until a moment ago does not know that it does not any more, and answers that there is nothing
+// where there is something.
+func (l *lane) settled(end stream.End) stream.End {
+	if n := len(l.ends); n > 0 && l.ends[n-1].end.Last > end.Last {
+		l.ends = l.ends[:0] // it lost its end
+	}
+	l.ends = append(l.ends, look{end, l.looked})
+	for len(l.ends) > 1 && time.Since(l.ends[1].at) >= l.host.cfg.Lease {
+		l.ends = l.ends[1:]
+	}
+	if time.Since(l.ends[0].at) < l.host.cfg.Lease {
+		return stream.End{}
+	}
+	return l.ends[0].end
 }

@@ -39,6 +39,7 @@ type lane struct {
 	floorAt  time.Time // when the floor was moved or found in place
 	idleAt   time.Time
 	looked   time.Time // when the stream's end was looked at while idle
+	ends     []look    // what it was at such looks within about a lease
 
 	got    []Delivery // of the batch under way
 	events []event.Event
