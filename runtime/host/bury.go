@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -13,32 +12,9 @@ import (
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
-// mostRefused is how many events in a row, without a success in between, halt a function: then it is not the events that are wrong.
+// mostRefused is how many events of a partition in a row, without a success in between, halt a function: then it is not the events that
+// are wrong.
 const mostRefused = 100
-
-// refusals counts the events in a row that the target, or the function's own expressions, refused for good.
-type refusals struct {
-	mu  sync.Mutex
-	row int
-}
-
-func (r *refusals) get() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.row
-}
-
-func (r *refusals) set(row int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.row = row
-}
-
-func (r *refusals) add() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.row++
-}
 
 // refused is an event that can never be written.
 type refused struct {
@@ -50,7 +26,7 @@ type refused struct {
 // bury returns nil once the event lies in RUNNEL_DLQ, whole, and so counts as done. It insists, as a write does: the function is
 // stalled meanwhile. Who dies between the two buries it again, under the same ID. The last of too many in a row halts instead.
 func (w *writer) bury(ctx context.Context, l *lane, r refused) error {
-	row := w.g.refused.get() + 1
+	row := l.refused + 1
 	if row >= mostRefused {
 		return haltError{fmt.Errorf("%d events in a row can never be written; those before this one are dead letters, see `runnel dlq list %s`: %w", row, w.g.f.name, named(r.event, r.why))}
 	}
@@ -72,7 +48,7 @@ func (w *writer) bury(ctx context.Context, l *lane, r refused) error {
 	if err != nil {
 		return err
 	}
-	w.g.refused.add()
+	l.refused++
 	l.log.WarnContext(ctx, "event is a dead letter: it can never be written", "table", r.event.Table.String(), "sequence", r.event.Sequence,
 		"version", int64(r.event.Version), "attempts", r.attempts, "reason", r.why)
 	if observe := l.host.cfg.Observer.Buried; observe != nil {
@@ -114,7 +90,7 @@ func (w *writer) poison(ctx context.Context, jobs []*job, why error) {
 func (w *writer) refuse(ctx context.Context, j *job, v *verdict) {
 	events := j.span.Events
 	j.refusals += len(v.never)
-	if len(v.again) > 0 && w.g.refused.get()+len(v.never) >= mostRefused {
+	if len(v.again) > 0 && j.lane.refused+len(v.never) >= mostRefused {
 		// Perhaps the others are not durable only because these are in their transaction, and come between them: two parts tell.
 		j.span.Events = v.remaining(events, true)
 		w.halve(ctx, []*job{j}, false)
@@ -131,7 +107,7 @@ func (w *writer) refuse(ctx context.Context, j *job, v *verdict) {
 				return
 			}
 		case v.again[i] == nil:
-			w.g.refused.set(0)
+			j.lane.refused = 0
 		}
 	}
 	j.span.Events = v.remaining(events, false)

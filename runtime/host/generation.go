@@ -27,7 +27,6 @@ type generation struct {
 	shapes  *shapes
 	writer  *writer
 	health  health
-	refused refusals
 
 	stop context.CancelFunc
 	once sync.Once

@@ -35,6 +35,7 @@ type lane struct {
 	read   sink.Point // everything up to here is durable in the target
 	proven uint64     // retention had not passed this sequence after it was read
 
+	refused  int // events in a row that became dead letters
 	consumer *consumer
 	floorAt  time.Time // when the floor was moved or found in place
 	idleAt   time.Time

@@ -242,7 +242,7 @@ func (w *writer) settle(ctx context.Context, jobs []*job, err error) bool {
 
 func (j *job) durable() {
 	if len(j.span.Events) > 0 {
-		j.lane.g.refused.set(j.trailing)
+		j.lane.refused = j.trailing
 	}
 	j.lane.read = j.span.To
 	j.over = true
