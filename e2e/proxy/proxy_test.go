@@ -225,6 +225,7 @@ func TestStrand(t *testing.T) {
 	s := listen(t)
 	p := proxy.New(t, s.Addr().String())
 	client, peer := pair(t, p, s)
+	works(t, client, peer)
 	p.Strand()
 	send(t, client, "lost")
 	send(t, peer, "lost")

@@ -148,10 +148,41 @@ func (s *Server) HoldCommits(t TB) (release func()) {
 	x := s.session(t)
 	defer x.close()
 	x.set("synchronous_standby_names", "away")
+	s.waits(t, x)
 	return func() {
 		t.Helper()
 		x := s.session(t)
 		defer x.close()
 		x.set("synchronous_standby_names", "")
 	}
+}
+
+// waits returns once commits wait: the server's processes learn of the setting one after the other.
+func (s *Server) waits(t TB, x session) {
+	t.Helper()
+	probe := s.session(t)
+	defer probe.close()
+	probe.exec("SET synchronous_commit = on")
+	pid := probe.PgConn().PID()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = probe.Exec(context.Background(), "SELECT pg_logical_emit_message(true, 'probe', '')") // it is ended below: an error is no news
+		}()
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true
+			case <-time.After(5 * time.Millisecond):
+				var waiting bool
+				if err := x.QueryRow(context.Background(), "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1 AND wait_event IS NOT NULL", pid).Scan(&waiting); err == nil && waiting {
+					x.exec(fmt.Sprintf("SELECT pg_cancel_backend(%d)", pid))
+					<-done
+					return
+				}
+			}
+		}
+	}
+	t.Fatalf("commits do not wait for a standby that is away")
 }
