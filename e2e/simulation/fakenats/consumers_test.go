@@ -147,7 +147,6 @@ func init() {
 			ordered("CL", "all", "cl.>")
 			ordered("CL", "none", "cl.x")
 			k.say(1, "cl.1", "newer")
-			k.consumerInfo("CL", "all")
 			k.next(5, "CL", "all", fmt.Sprintf(`{"batch":9,"expires":%d}`, seconds(0.1)))
 			k.say(1, "cl.x", "new")
 			k.next(2, "CL", "none", fmt.Sprintf(`{"batch":9,"expires":%d}`, seconds(0.1)))
