@@ -34,7 +34,7 @@ func TestRestart(t *testing.T) {
 	if *messages > 0 {
 		const part = 1000 // the last transaction is read again until the source has released it
 		p.exec(p.source.PostgresURL(), fmt.Sprintf(`do $$ begin for n in 0 .. %d loop
-			insert into filler select generate_series(n * %d + 1, least((n + 1) * %[2]d, %d)); commit; end loop; end $$`, (*messages-1) / part, part, *messages))
+			insert into filler select generate_series(n * %d + 1, least((n + 1) * %[2]d, %d)); commit; end loop; end $$`, (*messages-1)/part, part, *messages))
 		p.exec(p.source.PostgresURL(), `update orders set comment = 'behind all messages' where id = 2`)
 		p.eventually("all messages are in the stream", 25*time.Minute, func() bool {
 			var here bool
