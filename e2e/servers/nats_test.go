@@ -16,7 +16,7 @@ import (
 )
 
 // natsPatience bounds what a cluster on a busy machine must do.
-const natsPatience = 90 * time.Second
+const natsPatience = 4 * time.Minute
 
 // open connects to a cluster and makes a stream with so many copies.
 func open(t *testing.T, c *servers.Cluster, replicas int) (context.Context, jetstream.JetStream) {
