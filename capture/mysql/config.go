@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 
+	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -34,7 +35,7 @@ type Source struct {
 	address        string
 	user, password string
 	tls            *tls.Config
-	patterns       []pattern
+	patterns       []capture.Pattern
 }
 
 // New checks the configuration and connects to nothing.
@@ -57,9 +58,9 @@ func New(cfg Config) (*Source, error) {
 		faults = append(faults, fmt.Errorf("url: %w", err))
 	}
 	for _, t := range cfg.Tables {
-		p, err := parsePattern(t)
-		if err != nil {
-			faults = append(faults, err)
+		p, ok := capture.ParsePattern(t)
+		if !ok {
+			faults = append(faults, fmt.Errorf("table %q: want database.table, for example shop.orders or shop.*", t))
 		}
 		s.patterns = append(s.patterns, p)
 	}
@@ -145,7 +146,7 @@ func (s *Source) captured(t event.Table) bool {
 		return false
 	}
 	for _, p := range s.patterns {
-		if p.matches(t) {
+		if p.Matches(t) {
 			return true
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/postgres/pgjson"
 )
 
@@ -30,7 +31,7 @@ type Config struct {
 // Source implements capture.Source and capture.Renewer.
 type Source struct {
 	cfg      Config
-	patterns []pattern
+	patterns []capture.Pattern
 	pool     *pgxpool.Config
 	instance string // tells our own sessions from those of other agents
 }
@@ -64,9 +65,9 @@ func New(cfg Config) (*Source, error) {
 	}
 	s := &Source{cfg: cfg}
 	for _, t := range cfg.Tables {
-		p, err := parsePattern(t)
-		if err != nil {
-			faults = append(faults, err)
+		p, ok := capture.ParsePattern(t)
+		if !ok {
+			faults = append(faults, fmt.Errorf("table %q: want schema.table, for example public.orders or public.*", t))
 		}
 		s.patterns = append(s.patterns, p)
 	}

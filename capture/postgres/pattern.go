@@ -1,46 +1,21 @@
 package postgres
 
 import (
-	"fmt"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/capture"
 )
 
-// pattern is schema.table; * and ? match within a part.
-type pattern struct{ text, schema, table string }
-
-func parsePattern(s string) (pattern, error) {
-	schema, table, ok := strings.Cut(s, ".")
-	if !ok || schema == "" || table == "" {
-		return pattern{}, fmt.Errorf("table %q: want schema.table, for example public.orders or public.*", s)
-	}
-	return pattern{s, schema, table}, nil
-}
-
-func (p pattern) matches(t event.Table) bool {
-	return wild(p.schema, t.Schema) && wild(p.table, t.Name)
-}
-
-// wild matches like path.Match, but nothing except * and ? is special.
-func wild(pattern, name string) bool {
-	quoted := strings.NewReplacer(`\`, `\\`, `[`, `\[`, `]`, `\]`).Replace(pattern)
-	// path.Match's * stops at a slash, which may stand in a table's name.
-	ok, err := path.Match(strings.ReplaceAll(quoted, "/", "\x00"), strings.ReplaceAll(name, "/", "\x00"))
-	return ok && err == nil
-}
-
 // near are the names that the pattern could have meant.
-func (p pattern) near(all []*table) string {
+func near(p capture.Pattern, all []*table) string {
 	type candidate struct {
 		name string
 		d    int
 	}
 	var c []candidate
 	for _, t := range all {
-		if d := distance(p.text, t.name.String()); d <= 3 || t.name.Name == p.table {
+		if d := distance(p.Text, t.name.String()); d <= 3 || t.name.Name == p.Table {
 			c = append(c, candidate{t.name.String(), d})
 		}
 	}

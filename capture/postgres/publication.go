@@ -91,7 +91,7 @@ func (s *Source) published(ctx context.Context, q querier, version int) ([]publi
 
 // wants says whether the patterns match the table.
 func (s *Source) wants(t event.Table) bool {
-	return len(s.patterns) == 0 || slices.ContainsFunc(s.patterns, func(p pattern) bool { return p.matches(t) })
+	return len(s.patterns) == 0 || slices.ContainsFunc(s.patterns, func(p capture.Pattern) bool { return p.Matches(t) })
 }
 
 // wanted are the tables that the patterns match: permanent ones, and no partition whose root is among them.
@@ -102,12 +102,12 @@ func (s *Source) wanted(all []*table) (with, without []*table, err error) {
 	}
 	var faults []error
 	for _, p := range s.patterns {
-		i := slices.IndexFunc(all, func(t *table) bool { return p.matches(t.name) })
+		i := slices.IndexFunc(all, func(t *table) bool { return p.Matches(t.name) })
 		switch {
 		case i < 0:
-			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.text), "%s", p.near(all)))
-		case !all[i].permanent && p.text == all[i].name.String():
-			faults = append(faults, setup(fmt.Sprintf("table %s is unlogged", p.text), "ALTER TABLE %s SET LOGGED;", quoteTable(all[i].name)))
+			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.Text), "%s", near(p, all)))
+		case !all[i].permanent && p.Text == all[i].name.String():
+			faults = append(faults, setup(fmt.Sprintf("table %s is unlogged", p.Text), "ALTER TABLE %s SET LOGGED;", quoteTable(all[i].name)))
 		}
 	}
 	for _, t := range all {
@@ -273,15 +273,15 @@ func (s *Source) usable(ctx context.Context, q querier, version int) error {
 	}
 	var faults []error
 	for _, p := range s.patterns {
-		if slices.ContainsFunc(have, func(h published) bool { return p.matches(h.name) }) {
+		if slices.ContainsFunc(have, func(h published) bool { return p.Matches(h.name) }) {
 			continue
 		}
-		i := slices.IndexFunc(all, func(t *table) bool { return p.matches(t.name) })
+		i := slices.IndexFunc(all, func(t *table) bool { return p.Matches(t.name) })
 		if i < 0 {
-			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.text), "%s", p.near(all)))
+			faults = append(faults, setup(fmt.Sprintf("table %s does not exist", p.Text), "%s", near(p, all)))
 			continue
 		}
-		faults = append(faults, setup(fmt.Sprintf("publication %s has no table %s", s.cfg.Publication, p.text),
+		faults = append(faults, setup(fmt.Sprintf("publication %s has no table %s", s.cfg.Publication, p.Text),
 			"ALTER PUBLICATION %s ADD TABLE %s;", quote(s.cfg.Publication), quoteTable(all[i].name)))
 	}
 	for _, t := range all {
