@@ -31,7 +31,7 @@ func TestDeadLetters(t *testing.T) {
 				for n := range 4 {
 					under.Go(func() {
 						for put(ctx, d, name, n) != nil && ctx.Err() == nil {
-							time.Sleep(100 * time.Millisecond)
+							time.Sleep(100 * time.Millisecond) // the pause between two tries, in virtual time; ctx is the deadline
 						}
 					})
 				}
