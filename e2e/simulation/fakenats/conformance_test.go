@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(real.Stop)
-				fake := server(t, fakenats.Options{})
+				fake := server(t, fakenats.Options{RealTime: true})
 				want := hold(t, c, func() *stream.Conn {
 					conn, err := real.Connect(t.Context(), "conformance")
 					if err != nil {

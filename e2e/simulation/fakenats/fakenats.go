@@ -31,6 +31,7 @@ type Options struct {
 
 	Cluster    string // name; makes the order of checks that of a replicated stream
 	MaxPayload int    // default 1 MiB
+	RealTime   bool   // outside of a bubble of testing/synctest, beside other clients
 
 	// What is told while it happens. These must not wait, nor call the server.
 	Trace  func(line string)               // a readable history
@@ -77,7 +78,9 @@ type Server struct {
 
 // New starts a server.
 func New(o Options) *Server {
-	forgetTimers()
+	if !o.RealTime {
+		forgetTimers()
+	}
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(1, 1))
 	}
