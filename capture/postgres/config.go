@@ -23,7 +23,7 @@ type Config struct {
 	Slot        string        // default runnel_<name>
 	Publication string        // default runnel_<name>; that of tables without replica identity is <publication>_insert
 	Tables      []string      // schema.table, * and ? match within a part; empty: what an existing publication has
-	Failover    *bool         // create the slot with failover (17 and later); default true
+	Failover    *bool         // standbys copy the slot (17 and later); default true
 	Heartbeat   time.Duration // a message into the server's log, so that an idle slot moves; default 10 s, negative: none
 	Log         *slog.Logger  // default: none
 }

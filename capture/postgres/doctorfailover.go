@@ -39,7 +39,7 @@ func (e *examination) failover(ctx context.Context) {
 	}
 	switch free := without(active, waited); {
 	case failover != nil && !*failover && len(active) > 0:
-		e.Warn("failover", fmt.Sprintf(`stop its agent for a moment and run: psql "dbname=%s replication=database" -c "ALTER_REPLICATION_SLOT %s (FAILOVER true)"`, e.s.pool.ConnConfig.Database, e.s.cfg.Slot),
+		e.Warn("failover", "start the agent of "+e.s.cfg.Name+" again: it alters the slot",
 			"slot %s is not carried over to standbys: a failover is a gap", e.s.cfg.Slot)
 	case (failover == nil || *failover) && len(away) > 0:
 		e.Fail("failover", "start the standby; or, if it never comes back: "+set(without(waited, away)),

@@ -193,7 +193,7 @@ func TestFailoverWithoutSlot(t *testing.T) {
 	t.Parallel()
 	no := false
 	f := newFailover(t, 17, func(c *postgres.Config) { c.Failover = &no })
-	f.look(f.primary.Addr, doctor.Warn, "failover", "not carried over", fmt.Sprintf(`"ALTER_REPLICATION_SLOT %s (FAILOVER true)"`, f.reader.Info().Slot))
+	f.look(f.primary.Addr, doctor.Warn, "failover", "not carried over", "start the agent of")
 	f.promote()
 	r := f.over()
 	if !r.Info().NewSlot {

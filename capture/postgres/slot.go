@@ -15,6 +15,7 @@ type slot struct {
 	plugin, database string
 	logical          bool
 	temporary        bool
+	failover         bool   // standbys copy it; from version 17 on
 	holder           uint32 // process id, 0 for nobody
 	confirmed        pglogrepl.LSN
 	lost             string // why the server gave it up
@@ -23,16 +24,17 @@ type slot struct {
 
 // slot is nil where there is none.
 func (s *Source) slot(ctx context.Context, q querier, version int) (*slot, error) {
-	lost := "CASE WHEN wal_status = 'lost' THEN 'max_slot_wal_keep_size was exceeded' END"
+	lost, failover := "CASE WHEN wal_status = 'lost' THEN 'max_slot_wal_keep_size was exceeded' END", "false"
 	if version >= 17 {
+		failover = "failover"
 		lost = "coalesce(invalidation_reason, " + lost + ")"
 	}
 	x := &slot{}
 	var confirmed string
-	err := q.QueryRow(ctx, `SELECT coalesce(plugin::text, ''), coalesce(database::text, ''), slot_type = 'logical', temporary, coalesce(active_pid, 0)::oid,
+	err := q.QueryRow(ctx, `SELECT coalesce(plugin::text, ''), coalesce(database::text, ''), slot_type = 'logical', temporary, `+failover+`, coalesce(active_pid, 0)::oid,
 		coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(`+lost+`, ''), coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint
 		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.cfg.Slot).
-		Scan(&x.plugin, &x.database, &x.logical, &x.temporary, &x.holder, &confirmed, &x.lost, &x.retained)
+		Scan(&x.plugin, &x.database, &x.logical, &x.temporary, &x.failover, &x.holder, &confirmed, &x.lost, &x.retained)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -67,7 +69,7 @@ func (s *Source) createSlot(ctx context.Context, w *wire, version int) (pglogrep
 	if version >= 15 {
 		options = "(SNAPSHOT 'export')"
 	}
-	if version >= 17 && (s.cfg.Failover == nil || *s.cfg.Failover) {
+	if s.failover(version) {
 		options = "(SNAPSHOT 'export', FAILOVER true)"
 	}
 	r, err := pglogrepl.ParseCreateReplicationSlot(w.conn.Exec(ctx, fmt.Sprintf("CREATE_REPLICATION_SLOT %s LOGICAL pgoutput %s", s.cfg.Slot, options)))
@@ -76,6 +78,26 @@ func (s *Source) createSlot(ctx context.Context, w *wire, version int) (pglogrep
 	}
 	s.cfg.Log.Info("created slot", "slot", s.cfg.Slot, "lsn", r.ConsistentPoint)
 	return r, nil
+}
+
+// failover says whether standbys are to copy the slot.
+func (s *Source) failover(version int) bool {
+	return version >= 17 && (s.cfg.Failover == nil || *s.cfg.Failover)
+}
+
+// alterSlot makes a slot that somebody else made, or that was made under other settings, what the source asks for: without failover
+// it would be lost with its server. Nobody may hold it.
+func (s *Source) alterSlot(ctx context.Context, w *wire, x *slot, version int) error {
+	want := s.failover(version)
+	if x.failover == want {
+		return nil
+	}
+	_, err := w.conn.Exec(ctx, fmt.Sprintf("ALTER_REPLICATION_SLOT %s (FAILOVER %t)", s.cfg.Slot, want)).ReadAll()
+	if err != nil {
+		return fmt.Errorf("let standbys copy it (failover: %t): %w", want, err)
+	}
+	s.cfg.Log.Info("altered slot", "slot", s.cfg.Slot, "failover", want)
+	return nil
 }
 
 // lock takes the advisory lock that goes with the slot, for as long as the replication session lives. The slot alone is not

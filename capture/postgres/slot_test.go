@@ -315,16 +315,35 @@ func TestPublicationYoungerThanSlot(t *testing.T) {
 	}
 }
 
+// TestFailoverSlot: standbys copy the slot or do not as the source says, whoever made it.
 func TestFailoverSlot(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t, 17)
 	d.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
-	started(t, d.source()).close()
 	no := false
-	started(t, d.source(func(c *postgres.Config) { c.Slot, c.Failover = d.name+"_no", &no })).close()
-	if got := d.text(`SELECT string_agg(failover::text, ',' ORDER BY slot_name) FROM pg_replication_slots WHERE database = $1`, d.name); got != "true,false" && got != "false,true" {
-		t.Errorf("failover: %s", got)
+	without := func(c *postgres.Config) { c.Failover = &no }
+	failover := func(want string) {
+		t.Helper()
+		if got := d.text(`SELECT failover::text FROM pg_replication_slots WHERE database = $1`, d.name); got != want {
+			t.Errorf("failover: %s, want %s", got, want)
+		}
 	}
+	r := started(t, d.source())
+	r.close()
+	failover("true")
+	started(t, d.source(without)).close()
+	failover("false")
+	d.exec(`SELECT pg_drop_replication_slot($1)`, r.Info().Slot)
+	started(t, d.source(without)).close()
+	failover("false")
+	d.exec(`SELECT pg_drop_replication_slot($1)`, r.Info().Slot)
+	d.exec(`SELECT pg_create_logical_replication_slot($1, 'pgoutput')`, r.Info().Slot)
+	failover("false")
+	d.exec(`INSERT INTO a VALUES (1)`)
+	r = acquire(t, d.source())
+	failover("true")
+	expect(t, lines(r.changes()), `c public.a {"id":1} last`)
+	r.close()
 }
 
 // TestServerShutsDown: a fast shutdown does not wait until everything is confirmed.

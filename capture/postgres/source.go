@@ -214,7 +214,9 @@ func (a *acquisition) take(ctx context.Context) (capture.Log, error) {
 		if err := a.younger(ctx, a.pool, x.confirmed); err != nil {
 			return nil, err
 		}
-		err = a.wire.start(ctx, a.cfg.Slot, l.publications, x.confirmed)
+		if err = a.alterSlot(ctx, a.wire, x, a.version); err == nil {
+			err = a.wire.start(ctx, a.cfg.Slot, l.publications, x.confirmed)
+		}
 		if code(err) == objectInUse { // taken since we looked
 			if err := a.reopen(ctx); err != nil {
 				return nil, err
