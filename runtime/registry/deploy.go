@@ -241,7 +241,7 @@ func (r *Registry) planFunction(ctx context.Context, f *Function, text map[strin
 		return Step{}, err
 	}
 	step.Action, step.Diff = Change, diff(old.Record.Spec, record.Spec)
-	record.Version, record.Generation, record.Start = old.Record.Version+1, old.Record.Generation, old.Record.Start
+	record.Version, record.Generation, record.Start, record.Workers = old.Record.Version+1, old.Record.Generation, old.Record.Start, old.Record.Workers
 	record.State, record.Reason = afterChange(old.Record.State, old.Record.Reason)
 	step.record = record
 	return step, nil

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -39,6 +40,7 @@ type FunctionRecord struct {
 	Start      sink.Point `json:"start"`      // of the generation: read after this
 	State      State      `json:"state"`
 	Reason     string     `json:"reason,omitempty"`
+	Workers    int        `json:"workers,omitempty"` // at most so many have partitions of it; 0: no bound
 	Updated    time.Time  `json:"updated"`
 }
 
@@ -83,11 +85,30 @@ type Owner struct {
 
 // Worker is the announcement of a worker.
 type Worker struct {
-	Host    string                    `json:"host"`
-	PID     int                       `json:"pid"`
-	Space   string                    `json:"space,omitempty"` // where PID means the same: boot and process namespace
-	Started time.Time                 `json:"started"`
-	Status  map[string]FunctionStatus `json:"status"` // by function
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Space   string    `json:"space,omitempty"` // where PID means the same: boot and process namespace
+	Started time.Time `json:"started"`
+
+	Functions []string          `json:"functions,omitempty"` // those that it hosts; none: all
+	Labels    map[string]string `json:"labels,omitempty"`
+	Leaving   bool              `json:"leaving,omitempty"` // it stops: its partitions are for others
+	Owns      map[string][]int  `json:"owns,omitempty"`    // its partitions, by <function>.<generation> of all that it is ready for
+
+	Status map[string]FunctionStatus `json:"status"` // by function
+}
+
+// Fits says whether a worker may host a function: it was not told to host others only, and has the labels that the function asks for.
+func (w *Worker) Fits(f *Function) bool {
+	if len(w.Functions) > 0 && !slices.Contains(w.Functions, f.Name) {
+		return false
+	}
+	for k, v := range f.Labels {
+		if w.Labels[k] != v {
+			return false
+		}
+	}
+	return true
 }
 
 // FunctionStatus is what a worker says about a function it hosts.

@@ -19,7 +19,7 @@ func TestRecords(t *testing.T) {
 	for name, record := range map[string]any{
 		"source": &registry.SourceRecord{Spec: "kind: source\nname: shop\n", State: registry.Halted, Reason: "gap: the slot is gone", Updated: at},
 		"function": &registry.FunctionRecord{Spec: "kind: function\nname: search\n", Version: 3, Generation: 1770091506,
-			Start: sink.Point{Sequence: 1024, Version: 783413925200035328}, State: registry.Running, Updated: at},
+			Start: sink.Point{Sequence: 1024, Version: 783413925200035328}, State: registry.Running, Workers: 2, Updated: at},
 		"capture": &registry.Capture{
 			Position: "1@0/16B3748:0/16B3700:0", First: "1@0/1500000", Change: "1@0/16B3748:0/16B3700:0", Identity: "7457392837465", Slot: "runnel_shop", Epoch: 91201603,
 			Base: 512, Sequence: 700, Version: 783415802914635776, Group: "1@0/16B3748:0/16B3700:0;1@0/16B3748:0/16B3748:0;1/1",
@@ -27,9 +27,10 @@ func TestRecords(t *testing.T) {
 		},
 		"owner":    &registry.Owner{Instance: "34c5218622fa8bc0", Turn: 2, Floor: sink.Point{Sequence: 3000, Version: 783415802917183488}},
 		"released": &registry.Owner{Turn: 3, Floor: sink.Point{Sequence: 3000, Version: 783415802917183488}},
-		"worker": &registry.Worker{Host: "db1", PID: 4711, Space: "b1/4026531836", Started: at, Status: map[string]registry.FunctionStatus{
-			"search": {Partitions: []int{0, 3}, Stalled: true, LastError: "connection refused", Rate: 12.5, Backlog: 100, LagSeconds: 2.25},
-		}},
+		"worker": &registry.Worker{Host: "db1", PID: 4711, Space: "b1/4026531836", Started: at, Functions: []string{"search"},
+			Labels: map[string]string{"zone": "eu"}, Leaving: true, Owns: map[string][]int{"search.1770091506": {0, 3}}, Status: map[string]registry.FunctionStatus{
+				"search": {Partitions: []int{0, 3}, Stalled: true, LastError: "connection refused", Rate: 12.5, Backlog: 100, LagSeconds: 2.25},
+			}},
 	} {
 		b, err := json.MarshalIndent(record, "", "  ")
 		if err != nil {

@@ -72,6 +72,8 @@ type Function struct {
 	Mask    Masking       `yaml:"mask"`    // hidden values
 }
 
+
+	Labels map[string]string `yaml:"labels"` // that a worker must have to host it: runnel worker --labels
 // Source is the name of the source that the function reads from.
 func (f *Function) Source() string {
 	if len(f.From) == 0 {
