@@ -87,6 +87,12 @@ func (d *document) checkFunction(f *Function) {
 	default:
 		d.at("truncate", "truncate: expected apply, ignore or halt, found %q", f.Truncate)
 	}
+	switch {
+	case f.Ordering != "" && f.Ordering != OrderKey && f.Ordering != OrderSource:
+		d.at("ordering", "ordering: expected key or source, found %q", f.Ordering)
+	case f.Ordering == OrderSource && f.To.Postgres == nil && d.places["to"] != nil:
+		d.at("ordering", "ordering: source needs a target with transactions, which is postgres; leave it out for this one")
+	}
 	d.checkShape(f)
 	d.checkNames(f)
 }

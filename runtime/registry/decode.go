@@ -204,6 +204,12 @@ func (d *document) decodeScalar(n ast.Node, v reflect.Value, path string) {
 		} else {
 			expect("a duration such as 500ms, 10s, 15m, 12h or 7d")
 		}
+	case Rate:
+		if value, err := parseRate(text); ok && err == nil {
+			v.SetFloat(float64(value))
+		} else {
+			expect("events in a time such as 500/s, 30/m or 1000/h")
+		}
 	case int64:
 		if value, err := parseSize(text); ok && err == nil {
 			v.SetInt(value)
@@ -285,6 +291,17 @@ func parseDuration(s string) (time.Duration, error) {
 		err = strconv.ErrRange
 	}
 	return v, err
+}
+
+// parseRate reads a number of events in a second, minute or hour; a number alone is in a second.
+func parseRate(s string) (Rate, error) {
+	number, unit, _ := strings.Cut(s, "/")
+	per, ok := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[strings.TrimSpace(unit)]
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if !ok || err != nil || !(n > 0) || math.IsInf(n, 0) {
+		return 0, strconv.ErrSyntax
+	}
+	return Rate(n / per), nil
 }
 
 var sizes = []struct {

@@ -70,12 +70,14 @@ func TestReadFiles(t *testing.T) {
 			From:     []string{"shop.public.orders"},
 			To:       registry.Target{Elasticsearch: &registry.ElasticsearchTarget{URL: "${ES_URL}", User: "elastic", Password: "${ES_PASSWORD}", Index: "orders"}},
 			Batch:    registry.Batching{Rows: 5000, Bytes: 8 << 20},
+			Ordering: registry.OrderKey,
 			Truncate: registry.TruncateApply,
 		}, {
 			Name:     "copy",
 			From:     []string{"shop.public.orders", "shop.public.inv_stock"},
 			To:       registry.Target{Postgres: &registry.PostgresTarget{URL: "postgres://runnel:${PASSWORD}@db/copy", Table: "{schema}.{table}"}},
 			Batch:    registry.Batching{Rows: 100, Bytes: 1 << 20, Age: 50 * time.Millisecond},
+			Ordering: registry.OrderSource, Rate: 0.5,
 			Truncate: registry.TruncateIgnore,
 		}},
 	}

@@ -63,6 +63,8 @@ type Function struct {
 	From     []string `yaml:"from"` // <source>.<schema>.<table>, * per token; one value or a list
 	To       Target   `yaml:"to"`
 	Batch    Batching `yaml:"batch"`
+	Ordering string   `yaml:"ordering"` // key (default): events of a key in order, keys in parallel | source: whole transactions, as they were committed
+	Rate     Rate     `yaml:"rate"`     // events a second at most, of all workers together; default 0: no limit; accepts 500/s, 30/m
 	Truncate string   `yaml:"truncate"` // apply (default) | ignore | halt
 
 	Filter  string        `yaml:"filter"`  // CEL over `after`: rows for which it is not true are not in the target
@@ -70,10 +72,10 @@ type Function struct {
 	Columns ColumnChoice  `yaml:"columns"` // which columns the target gets, and under what names
 	Set     []Computation `yaml:"set"`     // computed columns, as a mapping: column: CEL over `after`
 	Mask    Masking       `yaml:"mask"`    // hidden values
-}
-
 
 	Labels map[string]string `yaml:"labels"` // that a worker must have to host it: runnel worker --labels
+}
+
 // Source is the name of the source that the function reads from.
 func (f *Function) Source() string {
 	if len(f.From) == 0 {
@@ -152,6 +154,23 @@ type Batching struct {
 	Age   time.Duration `yaml:"age"`   // default 0: never wait
 }
 
+// Orders in which a target gets events.
+const (
+	OrderKey    = "key"
+	OrderSource = "source"
+)
+
+// Lanes is how many partitions the function is read in: those of its source's stream, or one for everything.
+func (f *Function) Lanes(partitions int) int {
+	if f.Ordering == OrderSource {
+		return 1
+	}
+	return partitions
+}
+
+// Rate is events a second; 0 is no limit.
+type Rate float64
+
 // Ways to meet a TRUNCATE.
 const (
 	TruncateApply  = "apply"
@@ -186,6 +205,7 @@ func (f *Function) fill() {
 	}
 	orDefault(&f.Batch.Rows, 5000)
 	orDefault(&f.Batch.Bytes, 8<<20)
+	orDefault(&f.Ordering, OrderKey)
 	orDefault(&f.Truncate, TruncateApply)
 }
 
