@@ -256,6 +256,9 @@ func allowFunction(before, after *Function) error {
 	if k, u, n := after.To.place(); k != kind || u != url || n != name {
 		return refused("function %q: its target cannot change in place: the new one would lack what was written so far; delete the function and deploy it under a new name", after.Name)
 	}
+	if before.Ordering != after.Ordering {
+		return refused("function %q: ordering cannot change in place; delete the function and deploy it under a new name", after.Name)
+	}
 	if !before.sameShape(after) {
 		return refused("function %q: filter, ops, columns, set and mask cannot change in place: what was written so far would not match them; delete the function and deploy it under a new name", after.Name)
 	}
