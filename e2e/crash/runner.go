@@ -7,9 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // drive injects the schedule's steps until it is over.
@@ -38,17 +37,19 @@ func (w *World) step(ctx context.Context, step Step, report *Report) error {
 	began := time.Now()
 	c, cancel := context.WithTimeout(ctx, limitInject)
 	defer cancel()
-	var g errgroup.Group
+	var all sync.WaitGroup
+	failed := make([]error, len(step.Faults))
 	for i, f := range step.Faults {
 		r := rand.New(rand.NewPCG(step.Seeds[i], 0))
-		g.Go(func() error {
+		all.Go(func() {
 			if err := guard(func() error { return f.Inject(c, w, r) }); err != nil {
-				return fmt.Errorf("%s: %w", f.Name, err)
+				failed[i] = fmt.Errorf("%s could not be injected and healed, after %.0f s: %w", f.Name, time.Since(began).Seconds(), err)
+				w.Logf("%v", failed[i])
 			}
-			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
+	all.Wait()
+	if err := errors.Join(failed...); err != nil {
 		return err
 	}
 	healed := time.Now()

@@ -127,7 +127,17 @@ func (s *Server) Synced(t TB, primary *Server, slot string) {
 			return
 		}
 	}
-	t.Fatalf("slot %s is not synced to the standby, which says:\n%s", slot, s.lastWords())
+	t.Fatalf("slot %s is not synced to the standby. On the primary: %s. On the standby: %s. It says:\n%s", slot, on.slot(slot), x.slot(slot), s.lastWords())
+}
+
+// slot describes a replication slot.
+func (x session) slot(name string) (all string) {
+	err := x.QueryRow(context.Background(), "SELECT coalesce((SELECT row_to_json(s)::text FROM (SELECT active, failover, synced, temporary, restart_lsn, confirmed_flush_lsn, catalog_xmin, invalidation_reason"+
+		" FROM pg_replication_slots WHERE slot_name = $1) s), 'there is none')", name).Scan(&all)
+	if err != nil {
+		return err.Error()
+	}
+	return all
 }
 
 // Promote makes a standby the primary. The old one must be gone.
