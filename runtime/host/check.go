@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
@@ -163,37 +164,41 @@ func (l *lane) idle(ctx context.Context) error {
 	if err := l.fences(ctx); err != nil {
 		return err
 	}
-	end = passable
-	if end.Message == nil || end.Last <= l.read.Sequence || end.First > l.read.Sequence+1 || end.Message.Last() <= l.read.Version {
+	to := sink.Point{Sequence: passable.last, Version: passable.version}
+	if to.Sequence <= l.read.Sequence || passable.first > l.read.Sequence+1 || to.Version <= l.read.Version {
 		return nil
 	}
-	to := sink.Point{Sequence: end.Last, Version: end.Message.Last()}
-	l.proven = end.Last
+	l.proven = to.Sequence
 	if err := l.write(ctx, to, nil); err != nil {
 		return err
 	}
 	return l.move(ctx)
 }
 
-// look is the stream's end at a look while idle.
+// look is where the stream ended at a look while idle. It does without the message itself, which may be a large one.
 type look struct {
-	end stream.End
-	at  time.Time
+	first, last uint64
+	version     event.Version // of the last message; 0 where none is held
+	at          time.Time
 }
 
 // settled takes note of the stream's end, and gives the newest one that is a lease old, or none. Only that far may be passed unread: a
 // server that led the stream until a moment ago does not know that it does not any more, and answers that there is nothing
 // where there is something.
-func (l *lane) settled(end stream.End) stream.End {
-	if n := len(l.ends); n > 0 && l.ends[n-1].end.Last > end.Last {
+func (l *lane) settled(end stream.End) look {
+	if n := len(l.ends); n > 0 && l.ends[n-1].last > end.Last {
 		l.ends = l.ends[:0] // it lost its end
 	}
-	l.ends = append(l.ends, look{end, l.looked})
+	now := look{first: end.First, last: end.Last, at: l.looked}
+	if end.Message != nil {
+		now.version = end.Message.Last()
+	}
+	l.ends = append(l.ends, now)
 	for len(l.ends) > 1 && time.Since(l.ends[1].at) >= l.host.cfg.Lease {
 		l.ends = l.ends[1:]
 	}
 	if time.Since(l.ends[0].at) < l.host.cfg.Lease {
-		return stream.End{}
+		return look{}
 	}
-	return l.ends[0].end
+	return l.ends[0]
 }

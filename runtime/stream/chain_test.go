@@ -89,8 +89,8 @@ func TestChainWindow(t *testing.T) {
 		want uint64
 	}{
 		{"messages", 10, 512},
-		{"bytes", 1 << 20, 15},
-		{"alone", 17 << 20, 1},
+		{"bytes", 1 << 20, 7},
+		{"alone", 9 << 20, 1},
 	} {
 		s := create(t, c, test.name)
 		ch := chain(t, s, 1, stream.ChainOptions{})

@@ -9,7 +9,7 @@ import (
 // The window of a chain: what may be in flight. A larger message travels alone.
 const (
 	windowMessages = event.FenceMarkers // what a successor's fence covers; never more
-	windowBytes    = 16 << 20
+	windowBytes    = 8 << 20
 	askMessages    = 64              // an acknowledgement is asked every so many messages
 	askBytes       = windowBytes / 8 // or so many bytes
 )
@@ -63,6 +63,9 @@ func sizeOf(m *Outgoing, data []byte) int {
 	return len(data) + len(m.Subject) + len(m.ID) + headers
 }
 
+// largestKept is where reuse ends: a class of powers of two could double what a large payload takes.
+const largestKept = 1 << 20
+
 // buffers keeps released payload buffers for reuse, in classes of powers of two and at most windowBytes of them.
 type buffers struct {
 	classes [32][][]byte
@@ -79,14 +82,14 @@ func (b *buffers) get(size int) []byte {
 		b.bytes -= cap(buf)
 		return buf
 	}
-	if size == 0 {
+	if size == 0 || size > largestKept {
 		return nil
 	}
 	return make([]byte, 0, 1<<c)
 }
 
 func (b *buffers) put(buf []byte) {
-	if cap(buf) == 0 || b.bytes+cap(buf) > windowBytes {
+	if cap(buf) == 0 || cap(buf) > largestKept || b.bytes+cap(buf) > windowBytes {
 		return
 	}
 	c := class(cap(buf))
