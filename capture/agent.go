@@ -11,6 +11,7 @@ import (
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
+	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
@@ -29,7 +30,8 @@ type Config struct {
 	Resnapshot bool          // go on past a gap and load everything again
 	Epoch      uint64        // messages after which another epoch is taken; default, and as many as its versions can tell apart, 2²²
 	Log        *slog.Logger
-	Backlog    func(ctx context.Context) (Backlog, error) // of the functions: loads wait while it is too large; default: they never wait
+	Backlog    func(ctx context.Context) (Backlog, error)            // of the functions: loads wait while it is too large; default: they never wait
+	Orders     func(ctx context.Context) ([]registry.Pending, error) // backfills of single functions; default: there are none
 	Observer   Observer
 	Random     func() uint64 // names this agent's fences; default random
 }

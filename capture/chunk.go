@@ -21,6 +21,7 @@ const (
 type window struct {
 	table   event.Table
 	load    string
+	forOne  string   // the only function that its rows are for
 	number  int      // of the chunk, as it was read
 	before  []uint64 // transactions that were published when it opened, and which no snapshot has shown yet
 	touched map[string]struct{}
@@ -44,8 +45,8 @@ func (win *window) wait(ctx context.Context) error {
 	}
 }
 
-func (w *writer) openWindow(t event.Table, load string, number int) *window {
-	win := &window{table: t, load: load, number: number, touched: map[string]struct{}{}, done: make(chan struct{})}
+func (w *writer) openWindow(t event.Table, load, function string, number int) *window {
+	win := &window{table: t, load: load, forOne: function, number: number, touched: map[string]struct{}{}, done: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	win.before = make([]uint64, 0, len(w.published))
@@ -136,7 +137,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 	if win.torn {
 		return nil
 	}
-	if err := w.rows(ctx, win.chunk, win.touched, win.load, strconv.Itoa(win.number)); err != nil {
+	if err := w.rows(ctx, win.chunk, win.touched, win.load, win.forOne, strconv.Itoa(win.number)); err != nil {
 		return err
 	}
 	win.stored, win.last = true, w.sent()
@@ -145,7 +146,7 @@ func (w *writer) marked(ctx context.Context, id string) error {
 }
 
 // rows publishes rows as r events, many to a message.
-func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}, load, chunk string) error {
+func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}, load, function, chunk string) error {
 	t, err := w.version(ctx, c.Schema)
 	if err != nil {
 		return err
@@ -165,7 +166,7 @@ func (w *writer) rows(ctx context.Context, c *Chunk, touched map[string]struct{}
 		if err := w.turn(ctx); err != nil { // here, since the ID names the epoch
 			return err
 		}
-		m := stream.Outgoing{Subject: t.subjects[p], ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, c.Schema.Table, chunk, n), Group: at(w.cur), Data: data}
+		m := stream.Outgoing{Subject: t.subjects[p], ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, c.Schema.Table, chunk, n), Group: at(w.cur), For: function, Data: data}
 		return w.send(ctx, &m, lines, c.ReadMS)
 	}
 	for i := range c.Rows {
@@ -201,9 +202,10 @@ func (w *writer) advance() {
 	}
 }
 
-// bound publishes the m with which a load that sweeps begins, or the t with which it ends, in every partition. A cutoff of 0 for
+// bound publishes the m with which a load that sweeps begins, or the t with which it ends, in every partition; function is the only one
+// that it is for, if there is one. A cutoff of 0 for
 // an m is its own version, which it gives. ok is false while a group of an earlier writer is still incomplete.
-func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load string, cutoff event.Version) (c event.Version, sequence uint64, ok bool, err error) {
+func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load, function string, cutoff event.Version) (c event.Version, sequence uint64, ok bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.pending != nil {
@@ -227,7 +229,7 @@ func (w *writer) bound(ctx context.Context, s *event.Schema, op event.Op, load s
 	g.N = len(t.subjects)
 	for p, subject := range t.subjects {
 		g.K = p + 1
-		m := stream.Outgoing{Subject: subject, ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, s.Table, op.String(), p), Group: g, Data: data}
+		m := stream.Outgoing{Subject: subject, ID: event.SnapshotID(w.a.cfg.Source, load, w.id().Epoch, s.Table, op.String(), p), Group: g, For: function, Data: data}
 		if err := w.send(ctx, &m, 1, now); err != nil {
 			return 0, 0, false, err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -35,8 +36,31 @@ type job struct {
 	began    time.Time
 	before   int64
 
+	function string        // the only one that it is for; empty: all
+	where    string        // only these rows
+	stop     chan struct{} // closed: it is not asked for any more; nil for a load
+	told     atomic.Pointer[told]
+
 	left      bool // the table was not captured for a while: the loader's
 	abandoned bool // the table is not captured any more: the job's, until it has ended
+}
+
+// told is what a job says of itself to who watches it.
+type told struct {
+	rows, estimate int64
+	read           bool   // to the table's end
+	last           uint64 // then: sequence of its last message
+	problem        string // what is tried again
+	skipped        string // why nothing is read
+}
+
+func (j *job) tell(change func(*told)) {
+	next := told{}
+	if now := j.told.Load(); now != nil {
+		next = *now
+	}
+	change(&next)
+	j.told.Store(&next)
 }
 
 // step is progress that counts once the stream has held its messages for the fsync horizon.
@@ -48,18 +72,26 @@ type step struct {
 
 // run holds a place only while it reads: until all counts a horizon passes, which is minutes on an external NATS.
 func (j *job) run(ctx context.Context, places chan struct{}) error {
+	if j.next.Done {
+		return nil
+	}
 	select {
 	case places <- struct{}{}:
+	case <-j.stop:
+		return errWithdrawn
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	j.began = time.Now()
 	err := j.read(ctx)
 	<-places
-	if err != nil || j.abandoned {
+	if err != nil || j.abandoned && j.stop == nil {
 		return err
 	}
 	j.next.Done, j.next.After = true, ""
+	if j.abandoned {
+		j.next.Skipped = errAbsent.Error()
+	}
 	if err := j.finish(ctx); err != nil {
 		return err
 	}
@@ -76,7 +108,11 @@ func (j *job) read(ctx context.Context) error {
 		}
 		failpoint.At(failpoint.LoadBegun)
 	}
-	err := j.chunks(ctx)
+	reading, cancel := j.reading(ctx)
+	err := j.chunks(reading)
+	if cancel(); err != nil && reading.Err() != nil && ctx.Err() == nil {
+		return errWithdrawn
+	}
 	if errors.Is(err, errAbsent) {
 		j.abandoned = true
 		return nil
@@ -86,6 +122,28 @@ func (j *job) read(ctx context.Context) error {
 		failpoint.At(failpoint.LoadSwept)
 	}
 	return err
+}
+
+// reading ends when nobody asks for the rows any more. What a table's m and t are published under is not it: they are whole, or the agent
+// ends.
+func (j *job) reading(ctx context.Context) (context.Context, context.CancelFunc) {
+	c, cancel := context.WithCancel(ctx)
+	if j.stop == nil {
+		return c, cancel
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-j.stop:
+			cancel()
+		case <-c.Done():
+		}
+	}()
+	return c, func() {
+		cancel()
+		<-over
+	}
 }
 
 // chunks publishes the table's rows. It reads ahead: while the log comes to where one chunk was read, the next one is read, in
@@ -158,6 +216,7 @@ func (j *job) finish(ctx context.Context) error {
 	if err := j.w.wait(ctx, last.sequence); err != nil {
 		return fmt.Errorf("load of %s: %w", j.table.Schema.Table, err)
 	}
+	j.tell(func(t *told) { t.read, t.last, t.skipped, t.problem = true, last.sequence, j.next.Skipped, "" })
 	for j.steps = append(j.steps, step{Progress: j.next, last: last}); len(j.steps) > 0; {
 		if err := j.save(ctx); err != nil {
 			return err
@@ -170,6 +229,10 @@ func (j *job) finish(ctx context.Context) error {
 }
 
 func (j *job) observe(done bool) {
+	if j.stop != nil {
+		j.tell(func(t *told) { t.rows, t.problem = j.next.Rows, "" })
+		return
+	}
 	j.w.a.cfg.Observer.loading(Loading{
 		Table: j.table.Schema.Table, Rows: j.next.Rows, Estimate: j.next.Estimate, Began: j.began, Before: j.before, Done: done,
 	})
@@ -209,7 +272,7 @@ func (j *job) save(ctx context.Context) error {
 
 func (j *job) bound(ctx context.Context, op event.Op) error {
 	for {
-		v, _, ok, err := j.w.bound(ctx, j.table.Schema, op, j.load, j.next.Cutoff)
+		v, _, ok, err := j.w.bound(ctx, j.table.Schema, op, j.load, j.function, j.next.Cutoff)
 		if err != nil {
 			return err
 		}
@@ -232,7 +295,7 @@ func (j *job) chunk(ctx context.Context, after string) (*window, error) {
 		if err := j.quiet(ctx); err != nil {
 			return nil, err
 		}
-		win := j.w.openWindow(j.table.Schema.Table, j.load, j.serial)
+		win := j.w.openWindow(j.table.Schema.Table, j.load, j.function, j.serial)
 		j.serial++
 		err := j.try(ctx, win, after)
 		if err == nil {
@@ -245,6 +308,7 @@ func (j *job) chunk(ctx context.Context, after string) (*window, error) {
 		if j.absent(ctx) {
 			return nil, errAbsent
 		}
+		j.tell(func(t *told) { t.problem = err.Error() })
 		j.w.a.cfg.Log.Warn("a chunk could not be read, trying again", "source", j.w.a.cfg.Source, "table", j.table.Schema.Table.String(),
 			"error", err, "wait", wait)
 		if !sleep(ctx, wait) {
@@ -285,7 +349,7 @@ func (j *job) try(ctx context.Context, win *window, after string) error {
 // visible reads the chunk in a snapshot that shows what was published before the window opened. The window stays the same
 // however long that takes: with synchronous replication there is always a commit that is published and not visible yet.
 func (j *job) visible(ctx context.Context, win *window, after string) (*Chunk, error) {
-	r := ChunkRequest{Table: win.table, After: after, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes}
+	r := ChunkRequest{Table: win.table, After: after, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes, Where: j.where}
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		c, err := j.snap.Chunk(ctx, r)
 		if err != nil {

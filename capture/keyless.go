@@ -68,7 +68,7 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 	all := make([]Progress, len(tables))
 	for i, t := range tables {
 		if w.load.Sweep { // what an earlier try left in the stream, or in targets
-			if _, _, _, err := w.bound(ctx, t.Schema, event.Truncate, w.load.ID, 0); err != nil {
+			if _, _, _, err := w.bound(ctx, t.Schema, event.Truncate, w.load.ID, "", 0); err != nil {
 				return err
 			}
 		}
@@ -80,7 +80,7 @@ func (w *writer) loadKeyless(ctx context.Context, tables []TableInfo) error {
 			}
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if err := w.rows(ctx, c, nil, w.load.ID, strconv.Itoa(p.Chunks)); err != nil {
+			if err := w.rows(ctx, c, nil, w.load.ID, "", strconv.Itoa(p.Chunks)); err != nil {
 				return err
 			}
 			p.Chunks++

@@ -23,7 +23,7 @@ func (w *writer) loads(ctx context.Context) error {
 	}
 	g, c := errgroup.WithContext(ctx)
 	l := &loader{
-		w: w, snap: snap, group: g, places: make(chan struct{}, w.a.cfg.Parallel), ended: make(chan *job),
+		w: w, snap: snap, group: g, ended: make(chan *job),
 		running: map[event.Table]*job{}, finished: map[event.Table]string{},
 	}
 	g.Go(func() error { return l.follow(c) })
@@ -36,7 +36,6 @@ type loader struct {
 	w        *writer
 	snap     Snapshotter
 	group    *errgroup.Group
-	places   chan struct{} // tables that are read at a time
 	ended    chan *job
 	tables   []TableInfo // as they were listed last
 	running  map[event.Table]*job
@@ -134,7 +133,7 @@ func (l *loader) look(ctx context.Context) error {
 func (l *loader) start(ctx context.Context, j *job) {
 	l.running[j.table.Schema.Table] = j
 	l.group.Go(func() error {
-		if err := j.run(ctx, l.places); err != nil {
+		if err := j.run(ctx, l.w.places); err != nil {
 			return err
 		}
 		select {

@@ -38,6 +38,7 @@ type writer struct {
 	key, line []byte
 	out       stream.Outgoing // of a single change
 
+	places   chan struct{} // tables that are read at a time
 	room     room
 	backlog  atomic.Bool // more of the log was waiting at the last read
 	damaged  sync.Once
@@ -60,6 +61,7 @@ func (w *writer) run(ctx context.Context) error {
 	g.Go(func() error { return w.follow(c) })
 	g.Go(func() error { return w.confirm(c) })
 	g.Go(func() error { return w.loads(c) })
+	g.Go(func() error { return w.backfills(c) })
 	g.Go(func() error {
 		tick := time.NewTicker(forgetting)
 		defer tick.Stop()

@@ -305,7 +305,7 @@ func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer 
 		a: a, log: log, began: time.Now(), mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
 		versions: map[string]*table{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
-		appeared: make(chan struct{}, 1),
+		appeared: make(chan struct{}, 1), places: make(chan struct{}, a.cfg.Parallel),
 	}
 	w.claimed.Store(id.Epoch)
 	w.now.Store(w.era(id, sent{sequence: id.Base, group: p.group, version: id.Version(id.Base, 0), position: w.cur, change: w.last}))

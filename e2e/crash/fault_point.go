@@ -30,6 +30,7 @@ const (
 	ending                // the process is told to stop
 	truncating            // a table is emptied
 	aged                  // the stream is old enough that the slot moves
+	filling               // a function asks for its tables to be read again
 )
 
 var triggers = map[failpoint.Name]trigger{
@@ -44,7 +45,7 @@ var triggers = map[failpoint.Name]trigger{
 
 	failpoint.LoadBegun: {3, loading}, failpoint.ChunkRead: {15, loading}, failpoint.ChunkMarked: {15, loading},
 	failpoint.ChunkPublished: {15, loading}, failpoint.ChunkCounted: {2, loading}, failpoint.LoadSwept: {2, loading},
-	failpoint.LoadEnded: {2, loading},
+	failpoint.LoadEnded: {2, loading}, failpoint.BackfillRead: {1, filling}, failpoint.BackfillDone: {1, filling},
 
 	failpoint.ClaimBefore: {8, working}, failpoint.ClaimAfter: {8, working}, failpoint.ConsumerOpened: {8, working},
 	failpoint.Fetched: {100, working}, failpoint.WriteBefore: {100, working}, failpoint.WriteAfter: {100, working},
@@ -119,6 +120,11 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	from := p.logSize()
 	if err := p.Replace(life); err != nil {
 		return err
+	}
+	if t.way == filling {
+		if err := w.runnel(ctx, "backfill", w.Targets[r.IntN(len(w.Targets))].Function, "--detach"); err != nil {
+			return err
+		}
 	}
 	return w.diesAt(ctx, p, name, t, from)
 }

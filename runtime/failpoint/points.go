@@ -42,6 +42,9 @@ const (
 	ChunkCounted   Name = "chunk.counted"
 	LoadSwept      Name = "load.swept"
 	LoadEnded      Name = "load.ended"
+
+	BackfillRead Name = "backfill.read"
+	BackfillDone Name = "backfill.done"
 )
 
 // Workers, in the order of their work.
@@ -62,6 +65,10 @@ const (
 	SweepAfter     Name = "sweep.after"
 	ReleaseBefore  Name = "release.before"
 	ReleaseAfter   Name = "release.after"
+
+	MoveBefore        Name = "move.before"
+	MoveReleased      Name = "move.released"
+	ConsumerForgotten Name = "consumer.forgotten"
 )
 
 // Role is the kind of process that reaches a failpoint.
@@ -109,6 +116,9 @@ var Points = map[Name]Point{
 	LoadSwept:      {Agent, "the t of a table's load is published in every partition"},
 	LoadEnded:      {Agent, "the record says that the load is done"},
 
+	BackfillRead: {Agent, "a function's backfill is read and counted, its end is not noted"},
+	BackfillDone: {Agent, "the end of a function's backfill is noted"},
+
 	ClaimBefore:    {Worker, "a partition is free, and about to be claimed"},
 	ClaimAfter:     {Worker, "a partition was claimed"},
 	ConsumerOpened: {Worker, "a consumer was created after the floor"},
@@ -125,4 +135,8 @@ var Points = map[Name]Point{
 	SweepAfter:     {Worker, "a partition was swept, the floor does not know"},
 	ReleaseBefore:  {Worker, "a partition is about to be released by a worker that stops"},
 	ReleaseAfter:   {Worker, "a partition was released by a worker that stops"},
+
+	MoveBefore:        {Worker, "a partition is about to be handed over to another worker"},
+	MoveReleased:      {Worker, "a partition was released for another worker, which was not told yet"},
+	ConsumerForgotten: {Worker, "the consumer of a worker that is gone was deleted"},
 }

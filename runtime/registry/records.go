@@ -40,8 +40,21 @@ type FunctionRecord struct {
 	Start      sink.Point `json:"start"`      // of the generation: read after this
 	State      State      `json:"state"`
 	Reason     string     `json:"reason,omitempty"`
+
+	Starts    []sink.Point `json:"starts,omitempty"`    // of the generation, by partition, where they are not all Start
+	Replaces  int64        `json:"replaces,omitempty"`  // the generation in whose place it came
+	Waits     bool         `json:"waits,omitempty"`     // until every owner of that one has stopped; then Starts says how far it had come
+	Backfills []Backfill   `json:"backfills,omitempty"` // that were ordered for it; the agent says which are done
 	Workers    int        `json:"workers,omitempty"` // at most so many have partitions of it; 0: no bound
 	Updated    time.Time  `json:"updated"`
+}
+
+// StartOf is where the generation begins in a partition.
+func (r *FunctionRecord) StartOf(partition int) sink.Point {
+	if partition < len(r.Starts) {
+		return r.Starts[partition]
+	}
+	return r.Start
 }
 
 // Capture is the record of a capture agent. Positions are in the form of event.Position.String.
