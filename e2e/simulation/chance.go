@@ -12,10 +12,12 @@ import (
 type chance struct {
 	seed  uint64
 	often int             // times the rates of what is rare
+	share uint64          // of the classes of faults, in percent, that belong to this seed
 	drop  map[string]bool // faults and operations that are left out, by their number
 
 	mu       sync.Mutex
-	calm     bool
+	quiet    bool // faults have not begun
+	calm     bool // they are over
 	drawn    map[place]uint64
 	happened []string // numbers of the faults and operations so far
 	counts   map[string]int
@@ -26,7 +28,7 @@ type chance struct {
 type place struct{ what, who string }
 
 func newChance(o Options) *chance {
-	c := &chance{seed: o.Seed, often: 1, drop: map[string]bool{}, drawn: map[place]uint64{}, counts: map[string]int{}, on: map[string]bool{}}
+	c := &chance{seed: o.Seed, often: 1, share: 55, quiet: true, drop: map[string]bool{}, drawn: map[place]uint64{}, counts: map[string]int{}, on: map[string]bool{}}
 	for _, n := range o.Drop {
 		c.drop[n] = true
 	}
@@ -74,7 +76,7 @@ func (c *chance) fault(class, who string) bool {
 	if rate < rare {
 		rate *= c.often
 	}
-	if c.calm || int(x%100_000) >= rate || !c.enabled(class) {
+	if c.quiet || c.calm || int(x%100_000) >= rate || !c.enabled(class) {
 		return false
 	}
 	return c.take(class, who, n)
@@ -102,13 +104,13 @@ func (c *chance) take(class, who string, n uint64) bool {
 	return true
 }
 
-// enabled says whether a class belongs to this seed: about every second one does, so that some schedules go deep into few of them.
+// enabled says whether a class belongs to this seed: in some schedules every second one does, others go deep into few of them.
 func (c *chance) enabled(class string) bool {
 	on, known := c.on[class]
 	if !known {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(class))
-		on = mix(h.Sum64()^mix(c.seed^0xfa17))%100 < 55
+		on = mix(h.Sum64()^mix(c.seed^0xfa17))%100 < c.share
 		c.on[class] = on
 	}
 	return on
@@ -119,6 +121,13 @@ func (c *chance) count(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts[what]++
+}
+
+// beginFaults ends the time in which all runs well.
+func (c *chance) beginFaults() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = false
 }
 
 // endFaults begins the calm.

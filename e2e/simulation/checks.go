@@ -38,7 +38,7 @@ func (w *world) unequal() string {
 	targets := maps.Clone(w.targets)
 	w.mu.Unlock()
 	for _, name := range names(targets) {
-		for _, t := range tables {
+		for _, t := range w.d.tables {
 			want, got := w.d.Rows(t), targets[name].Rows(t)
 			if t == notes {
 				want = once(want)
@@ -86,7 +86,7 @@ func difference(want, got map[int]int) string {
 
 // finally checks what only the end shows.
 func (w *world) finally() {
-	w.h.note("world", "all is equal, %s after the faults", time.Since(w.h.began)-w.active)
+	w.h.note("world", "all is equal, %s after the faults", time.Since(w.h.began)-w.quiet-w.active)
 	if id := w.m.OfTheDead(); id != "" {
 		w.h.fail("no gap", "change %s was taken back by a failover, is in the stream, and no gap was declared", id)
 	}

@@ -60,10 +60,12 @@ func newMirror(c *chance, h *history, d *database) *mirror {
 }
 
 // Excused says whether an event may show something older than its target has shown: what a loss made come again.
-func (m *mirror) Excused(e *event.Event) bool {
+func (m *mirror) Excused(e *event.Event) bool { return !e.Snapshot && m.wasExcused(e.Position.ID()) }
+
+func (m *mirror) wasExcused(id string) bool {
 	m.excuse.Lock()
 	defer m.excuse.Unlock()
-	return !e.Snapshot && m.excused[e.Position.ID()]
+	return m.excused[id]
 }
 
 func (m *mirror) excuseID(id string) {
@@ -77,6 +79,9 @@ func (m *mirror) Store(msg *event.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := &entry{message: msg, at: time.Now()}
+	if !strings.HasSuffix(msg.Subject, "._fence") {
+		m.h.note("stream", "%d of %s on %s: %s", msg.Sequence, msg.Writer, msg.Subject, msg.Group)
+	}
 	m.writer(msg)
 	if !msg.Marker() {
 		var err error
@@ -168,6 +173,16 @@ func (m *mirror) Lose(to uint64) {
 	if n > 0 {
 		m.c.count("the stream loses its tail")
 	}
+}
+
+// Unheard says whether the stream held one of these changes and has lost it: targets may show it, and nothing tells of it any more.
+func (m *mirror) Unheard(ids []string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(ids, func(id string) bool {
+		_, there := m.held[id]
+		return !there && m.wasExcused(id)
+	})
 }
 
 // Disaster lets an operator take away what the source was told to forget. Changes that are gone by it must be found missing.

@@ -16,6 +16,7 @@ type operator struct {
 	w         *world
 	r         *registry.Registry
 	functions []*wanted
+	taken     []string // by failovers, which the stream held then, or may have lost before
 }
 
 // wanted is a function as the operator wants it.
@@ -66,6 +67,7 @@ func (o *operator) connected(p *process) error {
 	}
 	for o.w.sleep(o.w.c.between("operator looks", "operator", 200*time.Millisecond, 700*time.Millisecond), nil) {
 		o.readSkipped(p.ctx)
+		o.afterFailover()
 		for _, f := range o.functions {
 			if time.Since(o.w.h.began) < f.at {
 				continue
@@ -94,6 +96,17 @@ func (o *operator) readSkipped(ctx context.Context) {
 	if err == nil && json.Unmarshal(e.Value, &p) == nil && p.Skipped != "" {
 		o.w.c.count("rows of a table without a key are left out, and an operator is told")
 		o.w.resnapshot(p.Skipped)
+	}
+}
+
+// afterFailover has everything read again where the source has lost changes that JetStream has lost as well: nobody else can know
+// that a target shows them.
+func (o *operator) afterFailover() {
+	o.taken = append(o.taken, o.w.d.Taken()...)
+	if o.w.m.Unheard(o.taken) {
+		o.taken = nil
+		o.w.c.count("source and stream have lost the same change")
+		o.w.resnapshot("source and stream have lost the same changes")
 	}
 }
 

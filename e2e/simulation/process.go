@@ -82,8 +82,13 @@ func (p *process) die(where string) {
 	p.cancel()
 }
 
-// freeze stops the process for a while.
-func (p *process) freeze(d time.Duration, where string) {
+// freeze stops the process for a while, which may be longer than every lease.
+func (p *process) freeze(where string) {
+	longest := lease
+	if p.w.c.intn("frozen for long", p.name, 3) == 0 {
+		longest = 4 * lease
+	}
+	d := p.w.c.between("frozen for", p.name, 200*time.Millisecond, longest)
 	p.mu.Lock()
 	if p.dead || p.frozen != nil {
 		p.mu.Unlock()
@@ -125,7 +130,7 @@ func (p *process) enter(what string) bool {
 	case p.w.c.fault(p.kind+" dies before a call", p.name):
 		p.die("before " + what)
 	case p.w.c.fault(p.kind+" freezes before a call", p.name):
-		p.freeze(p.w.c.between("frozen for", p.name, 200*time.Millisecond, 4*lease), "before "+what)
+		p.freeze("before "+what)
 	}
 	return p.running()
 }
@@ -139,7 +144,7 @@ func (p *process) leave(what string) bool {
 	case p.w.c.fault(p.kind+" dies after a call", p.name):
 		p.die("after " + what)
 	case p.w.c.fault(p.kind+" freezes after a call", p.name):
-		p.freeze(p.w.c.between("frozen for", p.name, 200*time.Millisecond, 4*lease), "after "+what)
+		p.freeze("after "+what)
 	}
 	return p.running()
 }

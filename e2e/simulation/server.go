@@ -12,7 +12,8 @@ import (
 
 // serve starts JetStream.
 func (w *world) serve(tell bool) {
-	f := fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond, LateMost: 2 * time.Second}
+	f := wellBehaved
+	f.LateMost = 2 * time.Second
 	for class, set := range map[string]struct {
 		chance *float64
 		to     float64
@@ -40,7 +41,8 @@ func (w *world) serve(tell bool) {
 			w.c.happened = append(w.c.happened, class)
 		}
 	}
-	o := fakenats.Options{Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: f, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail}
+	w.faults = f
+	o := fakenats.Options{Rand: rand.New(rand.NewPCG(w.c.seed, 5)), Faults: wellBehaved, SyncInterval: syncInterval, Stored: w.stored, Lost: w.lostTail}
 	if w.c.intn("cluster", "nats", 3) == 0 {
 		o.Cluster = "simulated"
 		w.c.count("the server is one of a cluster")
@@ -51,10 +53,13 @@ func (w *world) serve(tell bool) {
 	w.server = fakenats.New(o)
 }
 
-// serverCalm ends all that goes wrong by itself.
-func (w *world) serverCalm() {
-	w.server.SetFaults(fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond})
-}
+// serverFaults begins what goes wrong by itself.
+func (w *world) serverFaults() { w.server.SetFaults(w.faults) }
+
+// serverCalm ends it.
+func (w *world) serverCalm() { w.server.SetFaults(wellBehaved) }
+
+var wellBehaved = fakenats.Faults{LatencyMin: 20 * time.Microsecond, LatencyMax: 600 * time.Microsecond}
 
 // stored hears of each message that the server stores, while it does. It does not wait.
 func (w *world) stored(name string, m fakenats.Message) {

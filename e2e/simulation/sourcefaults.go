@@ -52,6 +52,7 @@ func (d *database) Restore(lost int) {
 	}
 	kept := d.log[:len(d.log)-lost]
 	for _, t := range d.log[len(kept):] {
+		d.taken = append(d.taken, t.ids()...)
 		for i := range t.changes {
 			d.dead[int(t.changes[i].CommitMS)] = true
 		}
@@ -77,6 +78,15 @@ func (d *database) Restore(lost int) {
 	}
 	d.h.note("source", "failover: %d transactions are gone, timeline %d begins at %X", lost, d.timeline, end)
 	d.wake()
+}
+
+// Taken are the changes that failovers have taken back since the last time.
+func (d *database) Taken() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	taken := d.taken
+	d.taken = nil
+	return taken
 }
 
 // knows says whether a position lies in what this server knows.

@@ -174,7 +174,7 @@ func (l *connection) Tables(context.Context) ([]capture.TableInfo, error) {
 		return nil, errClosed
 	}
 	var out []capture.TableInfo
-	for _, t := range tables {
+	for _, t := range l.d.tables {
 		out = append(out, capture.TableInfo{Schema: l.d.schemas[t], EstimatedRows: int64(len(l.d.rows[t])), Keyless: t == notes})
 	}
 	return out, nil

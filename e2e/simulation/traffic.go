@@ -1,10 +1,6 @@
 package simulation
 
-import (
-	"time"
-
-	"github.com/runnel-dev/runnel/runtime/event"
-)
+import "time"
 
 // traffic is what applications do to the source until it becomes calm.
 func (w *world) traffic() {
@@ -24,12 +20,12 @@ func (w *world) traffic() {
 func (w *world) statement() statement {
 	s := statement{
 		kind:  "uuuuuuuuucccdddkky"[w.c.intn("kind", "traffic", 18)],
-		table: []event.Table{users, users, orders, orders, notes}[w.c.intn("table", "traffic", 5)],
+		table: w.d.tables[w.c.intn("table", "traffic", 5)/2%len(w.d.tables)],
 		id:    w.c.intn("row", "traffic", 12),
 	}
 	switch {
 	case w.c.fault("a TRUNCATE", "traffic"):
-		s.kind, s.more = 't', w.c.intn("more tables", "traffic", len(tables))
+		s.kind, s.more = 't', w.c.intn("more tables", "traffic", len(w.d.tables))
 	case w.c.fault("a new column", "traffic"):
 		s.kind = 'w'
 	case s.kind == 'y':

@@ -112,7 +112,7 @@ func (w *world) processTrouble() {
 			})
 		}
 		if p.kind != "operator" && w.c.fault("a process freezes", p.name) {
-			p.freeze(w.c.between("frozen for", p.name, 200*time.Millisecond, 4*lease), "at any moment")
+			p.freeze("at any moment")
 		}
 	}
 }

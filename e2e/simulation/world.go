@@ -34,6 +34,7 @@ import (
 
 // Times of a schedule.
 const (
+	warming      = 4 * time.Second // at most, without faults
 	shortest     = 2 * time.Second // faults and traffic
 	most         = 9 * time.Second // of most schedules
 	longest      = 15 * time.Second
@@ -43,6 +44,9 @@ const (
 	syncInterval = 300 * time.Millisecond
 	partitions   = 3
 )
+
+// shares of all classes of faults, in percent, that a schedule has: where many come together the agent hardly ever streams.
+var shares = []uint64{6, 12, 25, 55}
 
 // Options choose a schedule.
 type Options struct {
@@ -72,8 +76,10 @@ type world struct {
 	m      *mirror
 	o      *owners
 	server *fakenats.Server
+	faults fakenats.Faults // that come by themselves
 
-	active     time.Duration // how long there are faults and traffic
+	quiet      time.Duration // how long there is traffic alone
+	active     time.Duration // how long there are faults too
 	calm       chan struct{} // closed when the faults end
 	pending    atomic.Bool   // everything is to be read again, and no agent that knows it has streamed yet
 	ctx        context.Context
@@ -99,7 +105,8 @@ func Run(o Options) *Result {
 	if o.Long || c.intn("long", "world", 10) == 0 {
 		w.active = longest
 	} else {
-		c.often = 2
+		c.often, c.share = 2, shares[c.intn("share", "world", len(shares))]
+		w.quiet = max(0, c.between("quiet", "world", -warming/2, warming))
 	}
 	w.d = newDatabase(c, h)
 	w.m = newMirror(c, h, w.d)
@@ -141,6 +148,9 @@ func (w *world) play() {
 	w.running.Go(w.operate)
 	w.running.Go(w.traffic)
 	w.running.Go(w.trouble)
+	w.wait(w.quiet)
+	w.c.beginFaults()
+	w.serverFaults()
 	w.wait(w.active)
 	w.c.endFaults()
 	w.serverCalm()
@@ -156,7 +166,7 @@ func (w *world) play() {
 			w.finally()
 			return
 		}
-		if time.Since(w.h.began) > w.active+bound {
+		if time.Since(w.h.began) > w.quiet+w.active+bound {
 			w.h.fail("comes right in the end", "after %s of calm: %s", bound, why)
 			return
 		}

@@ -97,6 +97,9 @@ func (s *Server) PowerLoss(down time.Duration) {
 				s.hit("lost stream")
 				s.tracef("%s is lost as a whole", st.config.Name)
 				s.dropStream(st)
+				if s.options.Lost != nil {
+					s.options.Lost(st.config.Name, Message{})
+				}
 				continue
 			}
 			st.safe = &copied{base: 1}

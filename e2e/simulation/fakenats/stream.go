@@ -121,15 +121,19 @@ func (st *stream) next(filter string, from uint64) *message {
 		}
 		return st.at(on.seqs[i])
 	}
-	if from-st.base >= uint64(len(st.msgs)) {
-		return nil
-	}
-	for _, m := range st.msgs[from-st.base:] {
-		if m != nil && (filter == "" || matches(filter, m.subject)) {
-			return m
+	var first uint64
+	for name, on := range st.subjects {
+		if filter != "" && !matches(filter, name) {
+			continue
+		}
+		if i, _ := slices.BinarySearch(on.seqs, from); i < len(on.seqs) && (first == 0 || on.seqs[i] < first) {
+			first = on.seqs[i]
 		}
 	}
-	return nil
+	if first == 0 {
+		return nil
+	}
+	return st.at(first)
 }
 
 // put stores a message under the next sequence, and lets the limits take others.
