@@ -220,7 +220,13 @@ FROM pg_constraint WHERE confrelid = $1 AND contype = 'f' AND conparentid = 0 OR
 // nothing unless the backfill's beginning was noted in every partition, for only then the keys are complete.
 func (b *barrier) sweep(ctx context.Context, tx pgx.Tx) error {
 	name := b.plan.target.String()
-	begun := make([][]event.Version, len(b.At)) // versions of the m's that wait for their t
+	begun := map[int][]event.Version{} // by partition: versions of the m's that wait for their t
+	for q := range b.At {
+		begun[q] = nil
+	}
+	if b.Partition == sink.All {
+		begun[sink.All] = nil
+	}
 	rows, err := tx.Query(ctx, "SELECT partition, version FROM runnel.backfills WHERE function = $1 AND target = $2 ORDER BY version", b.sink.function, name)
 	if err != nil {
 		return err
@@ -228,19 +234,19 @@ func (b *barrier) sweep(ctx context.Context, tx pgx.Tx) error {
 	var part int
 	var v event.Version
 	if _, err = pgx.ForEachRow(rows, []any{&part, &v}, func() error {
-		if part < len(begun) {
+		if _, ours := begun[part]; ours {
 			begun[part] = append(begun[part], v)
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	ended := 0 // how many backfills end here: the versions of one m differ by partition, their order does not
+	ended, whole := 0, true // how many backfills end here: the versions of one m differ by partition, their order does not
 	for _, vs := range begun {
 		n, _ := slices.BinarySearch(vs, b.Cutoff+1)
-		ended = max(ended, n)
+		ended, whole = max(ended, n), whole && len(vs) > 0
 	}
-	if len(b.plan.keys) == 0 || ended == 0 || slices.ContainsFunc(begun, func(vs []event.Version) bool { return len(vs) == 0 }) {
+	if len(b.plan.keys) == 0 || ended == 0 || !whole {
 		b.sink.log.Warn("the end of a backfill without its beginning: rows that vanished in the source stay in the target", "table", name)
 	} else if err := b.removeUnseen(ctx, tx); err != nil {
 		return err
@@ -258,7 +264,7 @@ func (b *barrier) removeUnseen(ctx context.Context, tx pgx.Tx) error {
 }
 
 // clear forgets the backfills that ended, and the keys once no other one runs.
-func (b *barrier) clear(ctx context.Context, tx pgx.Tx, begun [][]event.Version, ended int) error {
+func (b *barrier) clear(ctx context.Context, tx pgx.Tx, begun map[int][]event.Version, ended int) error {
 	running := false
 	for part, vs := range begun {
 		n := min(ended, len(vs))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -105,11 +106,19 @@ func (s *Sink) Claim(ctx context.Context, c sink.Claim) (sink.Point, error) {
 	if err := s.bootstrap(ctx); err != nil {
 		return sink.Point{}, err
 	}
+	if err := s.endTransactions(ctx); err != nil {
+		return sink.Point{}, s.explain(err, ident{})
+	}
 	var at sink.Point
 	p := &partition{backfills: map[string]bool{}}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		if at, err = s.claim(ctx, tx, c); err != nil {
 			return err
+		}
+		if c.Partition == sink.All && !c.Replay {
+			if p.covered, err = s.coveredBefore(ctx, tx, c); err != nil {
+				return err
+			}
 		}
 		return s.loadBackfills(ctx, tx, c.Partition, p)
 	})
@@ -159,8 +168,8 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	}
 	at = c.Start
 	var old sink.Point
-	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3 ORDER BY generation DESC LIMIT 1",
-		s.function, c.Generation, c.Partition).Scan(&old.Version, &old.Sequence)
+	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition IN ($3, $4) ORDER BY generation DESC, version DESC LIMIT 1",
+		s.function, c.Generation, c.Partition, sink.All).Scan(&old.Version, &old.Sequence)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
@@ -173,6 +182,37 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	_, err = tx.Exec(ctx, "INSERT INTO runnel.checkpoints (function, generation, partition, version, sequence) VALUES ($1, $2, $3, $4, $5)",
 		s.function, c.Generation, c.Partition, at.Version, at.Sequence)
 	return at, err
+}
+
+// endTransactions ends what a worker that lost the function still holds open: its rows are not committed, and whatever it sends from
+// now on fails. Other functions, and other roles, are left alone.
+func (s *Sink) endTransactions(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+	JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid() AND (l.classid::bigint << 32 | l.objid::bigint) = `+streaming, s.function)
+	if err != nil {
+		return fmt.Errorf("end the transaction of a worker that is gone: %w", err)
+	}
+	return nil
+}
+
+// coveredBefore is what each partition had reached in the newest generation before this one, where that was written by partitions: a
+// function that takes whole transactions from now on passes over it.
+func (s *Sink) coveredBefore(ctx context.Context, tx pgx.Tx, c sink.Claim) (map[int]event.Version, error) {
+	rows, err := tx.Query(ctx, `SELECT partition, max(version) FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition <> $3
+	AND generation > coalesce((SELECT max(generation) FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3), -1) GROUP BY 1`,
+		s.function, c.Generation, sink.All)
+	if err != nil {
+		return nil, err
+	}
+	covered := map[int]event.Version{}
+	var part int
+	var v event.Version
+	_, err = pgx.ForEachRow(rows, []any{&part, &v}, func() error {
+		covered[part] = v
+		return nil
+	})
+	return covered, err
 }
 
 // forgetDropped lets a generation that begins over make the tables again that were dropped before its first claim; those that
@@ -225,6 +265,24 @@ func (s *Sink) remembered(c claimed) *partition {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.partitions[c]
+}
+
+// committed notes what a transaction has made durable.
+func (s *Sink) committed(t *transaction, to sink.Point) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.p.at = to.Version
+	s.partitions[t.id] = t.p
+	maps.Copy(s.plans, t.plans)
+}
+
+// uncheckNext lets the next transaction be one that does not look at foreign keys.
+func (s *Sink) uncheckNext(c claimed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.partitions[c]; p != nil {
+		p.unchecked = true
+	}
 }
 
 // reached notes what is durable.

@@ -22,6 +22,7 @@ const (
 
 // Codes of https://www.postgresql.org/docs/current/errcodes-appendix.html.
 const (
+	foreignKeyViolation   = "23503"
 	divisionByZero        = "22012"
 	cardinalityViolation  = "21000" // two rows of a statement for one row of the table
 	programLimit          = "54000" // a value is too large for an index
@@ -43,6 +44,15 @@ func codeOf(err error) string {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		return e.Code
+	}
+	return ""
+}
+
+// detailOf is what PostgreSQL says besides: values, and the table that lacks them.
+func detailOf(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Detail
 	}
 	return ""
 }

@@ -150,7 +150,7 @@ func (s *Sink) careful(ctx context.Context, w *writer, c claimed, sp *sink.Span,
 		if err != nil {
 			return err
 		}
-		i := &isolation{w: w, function: s.function, tx: tx, bad: bad}
+		i := &isolation{w: w, function: s.function, tx: tx, emit: w.emit, bad: bad}
 		if err := i.try(ctx, w.order); err != nil {
 			return err
 		}
@@ -194,6 +194,7 @@ type isolation struct {
 	w        *writer
 	function string
 	tx       pgx.Tx
+	emit     func(items []int32) // makes the statements of some of them
 	bad      []badEvent
 }
 
@@ -201,10 +202,13 @@ func (i *isolation) try(ctx context.Context, items []int32) error {
 	if len(items) == 0 || len(i.bad) >= maxBad {
 		return nil
 	}
-	i.w.emit(items)
+	i.emit(items)
 	err := pgx.BeginFunc(ctx, i.tx, func(sp pgx.Tx) error { return i.w.run(ctx, sp, i.function) })
 	if err == nil || classOf(err) != data {
 		return err
+	}
+	if it := &i.w.items[items[0]]; len(items) == 1 && it.kind == rekey {
+		return i.try(ctx, i.w.split(it))
 	}
 	if len(items) == 1 {
 		i.bad = append(i.bad, badEvent{i.w.items[items[0]].event, err})

@@ -18,6 +18,7 @@ type plan struct {
 	table   *table
 
 	upsert, insert, remove, keep string
+	rekey                        string // where rows of other tables may refer to the key; else empty
 
 	mu      sync.Mutex
 	updates map[string]string // by the columns that are left out
@@ -59,11 +60,29 @@ func newPlan(s *event.Schema, target ident, t *table) *plan {
 	}
 	p.upsert = fmt.Sprintf("%s ON CONFLICT (%s) DO %s", p.insert, quoted(p.keys, ""), action)
 	p.remove = fmt.Sprintf("DELETE FROM %s AS old USING json_populate_recordset(NULL::%s, $1::json) AS new WHERE %s", target, target, p.match())
+	if t.referenced {
+		p.rekey = p.rekeying(names, action)
+	}
 	p.keep = fmt.Sprintf(`INSERT INTO runnel.seen AS s (function, target, key, version)
 SELECT $2, $3, %s, max(x.version) FROM json_to_recordset($1::json) AS x(version bigint, key json),
 	LATERAL json_populate_record(NULL::%s, x.key) AS new JOIN %s AS old ON %s GROUP BY 3
 ON CONFLICT (function, target, key) DO UPDATE SET version = greatest(s.version, excluded.version)`, p.digest(), target, target, p.match())
 	return p
+}
+
+// rekeying changes a row's key in place, or adds the row where it is not there.
+func (p *plan) rekeying(names, action string) string {
+	var set []string
+	for _, c := range p.columns {
+		if p.table.column(c).identity == 'a' { // no UPDATE may set it
+			return ""
+		}
+		set = append(set, quote(c)+" = new."+quote(c))
+	}
+	pairs := fmt.Sprintf("json_to_recordset($1::json) AS x(was json, now json), LATERAL json_populate_record(NULL::%s, x.now) AS new", p.target)
+	return fmt.Sprintf(`WITH moved AS (UPDATE %[1]s AS old SET %[2]s FROM %[3]s, LATERAL json_populate_record(NULL::%[1]s, x.was) AS was WHERE %[4]s RETURNING 1)
+INSERT INTO %[1]s (%[5]s) OVERRIDING SYSTEM VALUE SELECT %[6]s FROM %[3]s WHERE NOT EXISTS (SELECT FROM moved) ON CONFLICT (%[7]s) DO %[8]s`,
+		p.target, strings.Join(set, ", "), pairs, p.matches("was"), names, quoted(p.columns, "new."), quoted(p.keys, ""), action)
 }
 
 // assigned says whether an update sets a column. A key's column is set only where equal values can look different (1.0 and
@@ -74,10 +93,12 @@ func (p *plan) assigned(name string) bool {
 }
 
 // match compares the keys of old and new with the operators of the key's own index.
-func (p *plan) match() string {
+func (p *plan) match() string { return p.matches("new") }
+
+func (p *plan) matches(alias string) string {
 	var b []string
 	for _, k := range p.keys {
-		b = append(b, fmt.Sprintf("old.%s %s new.%s", quote(k), p.table.equal[k], quote(k)))
+		b = append(b, fmt.Sprintf("old.%s %s %s.%s", quote(k), p.table.equal[k], alias, quote(k)))
 	}
 	return strings.Join(b, " AND ")
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Function string       // whose checkpoints these are
 	URL      string       // postgres://user:password@host:5432/database
 	Table    string       // schema.table or table (then in public); {schema} and {table} are the source's; default {schema}.{table}
+	InOrder  bool         // the function gets whole transactions in their order: the target may have constraints between rows
 	MaxConns int32        // connections at most; default 4
 	Log      *slog.Logger // default: nothing is logged
 }
@@ -54,6 +55,7 @@ type Sink struct {
 	function string
 	role     string // whom a GRANT must name
 	names    template
+	inOrder  bool
 	log      *slog.Logger
 	pool     *pgxpool.Pool
 	writers  sync.Pool // of *writer
@@ -83,8 +85,10 @@ type claimed struct {
 
 // partition is what the sink remembers of a partition that it claimed.
 type partition struct {
-	at        event.Version   // what this process knows to be durable
-	backfills map[string]bool // targets whose keys are kept for the end of a backfill
+	at        event.Version         // what this process knows to be durable
+	backfills map[string]bool       // targets whose keys are kept for the end of a backfill
+	covered   map[int]event.Version // what partitions of an older generation had reached, where this one takes whole transactions
+	unchecked bool                  // the next transaction does not look at foreign keys
 }
 
 // New checks the configuration. It connects only when there is something to do; Close releases what it holds.
@@ -121,7 +125,7 @@ func New(cfg Config) (*Sink, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Sink{
-		function: cfg.Function, role: c.User, names: names, log: log, pool: pool,
+		function: cfg.Function, role: c.User, names: names, inOrder: cfg.InOrder, log: log, pool: pool,
 		writers: sync.Pool{New: func() any { return newWriter() }},
 		plans:   map[structured]*plan{}, sources: map[ident]source{}, partitions: map[claimed]*partition{},
 	}, nil
@@ -150,5 +154,6 @@ var (
 	_ sink.Handler      = (*Sink)(nil)
 	_ sink.Checker      = (*Sink)(nil)
 	_ sink.Checkpointer = (*Sink)(nil)
+	_ sink.Sequencer    = (*Sink)(nil)
 	_ sink.Closer       = (*Sink)(nil)
 )

@@ -11,14 +11,16 @@ import (
 
 // table is what the target's catalog says of a table.
 type table struct {
-	oid       uint32
-	kind      string // relkind
-	owned     bool   // we may alter it
-	writable  bool
-	columns   []*column
-	unique    []index
-	obstacles []obstacle
-	equal     map[string]string // the key's columns: how the unique index compares them
+	oid        uint32
+	kind       string // relkind
+	owned      bool   // we may alter it
+	writable   bool
+	columns    []*column
+	unique     []index
+	obstacles  []obstacle
+	foreign    bool              // it refers to other tables
+	referenced bool              // other tables refer to it
+	equal      map[string]string // the key's columns: how the unique index compares them
 }
 
 // column of a target.
@@ -54,7 +56,8 @@ func (t *table) column(name string) *column {
 
 const tableQuery = `SELECT c.oid, c.relkind::text, pg_has_role(c.relowner, 'USAGE'),
 	has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')
-	AND has_table_privilege(c.oid, 'DELETE') AND has_table_privilege(c.oid, 'TRUNCATE')
+	AND has_table_privilege(c.oid, 'DELETE') AND has_table_privilege(c.oid, 'TRUNCATE'),
+	EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f'), EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`
 
 // Types whose equal values are the same bytes, so that a key never has to be written again in another spelling.
@@ -79,7 +82,7 @@ FROM pg_constraint WHERE conrelid = $1 AND contype IN ('f', 'x') AND conparentid
 // readTable looks a table up; nil if there is none.
 func readTable(ctx context.Context, q queryer, id ident) (*table, error) {
 	t := &table{equal: map[string]string{}}
-	err := q.QueryRow(ctx, tableQuery, id.schema, id.name).Scan(&t.oid, &t.kind, &t.owned, &t.writable)
+	err := q.QueryRow(ctx, tableQuery, id.schema, id.name).Scan(&t.oid, &t.kind, &t.owned, &t.writable, &t.foreign, &t.referenced)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

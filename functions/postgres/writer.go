@@ -22,6 +22,7 @@ const (
 	remove              // by key
 	insert              // the whole row, into a table without a key
 	partial             // an update that lacks columns
+	rekey               // the row of one key gets another key
 )
 
 // item is one write that is left of a span's events.
@@ -31,6 +32,7 @@ type item struct {
 	earlier  int32 // previous item of the same key, or -1
 	next     int32 // next item in the same bucket, or -1
 	from, to int32 // the key, in the arena
+	was      int32 // of a rekey: the event with the old key
 	kind     kind
 	dead     bool // a later one wins
 }
@@ -77,14 +79,7 @@ func (st *statement) queue(b *pgx.Batch, w *writer, function string) {
 
 // collect finds out what has to be written of the events above a version.
 func (w *writer) collect(ctx context.Context, s *Sink, p *partition, sp *sink.Span, above event.Version) ([]badEvent, error) {
-	w.events, w.items, w.order, w.arena = sp.Events, w.items[:0], w.order[:0], w.arena[:0]
-	clear(w.heads)
-	for i := range w.groups {
-		w.groups[i].plan = nil
-	}
-	w.groups = w.groups[:0]
-	w.at = ident{}
-
+	w.reset(sp.Events)
 	var bad []badEvent
 	var schema *event.Schema // of the event before: mostly the same
 	g := int32(-1)
@@ -97,11 +92,11 @@ func (w *writer) collect(ctx context.Context, s *Sink, p *partition, sp *sink.Sp
 			return nil, sink.Halt(fmt.Errorf("table %s: event at sequence %d comes without its schema %s", e.Table, e.Sequence, e.Fingerprint))
 		}
 		if e.Schema != schema {
-			var err error
-			if g, err = w.groupOf(ctx, s, p, e.Schema); err != nil {
+			pl, err := s.plan(ctx, e.Schema)
+			if err != nil {
 				return nil, err
 			}
-			schema = e.Schema
+			g, schema = w.groupOf(p, pl), e.Schema
 		}
 		if err := w.add(int32(i), g, e); err != nil {
 			if sink.IsHalt(err) {
@@ -114,15 +109,21 @@ func (w *writer) collect(ctx context.Context, s *Sink, p *partition, sp *sink.Sp
 	return bad, nil
 }
 
-// groupOf finds or opens the group of a version of a table.
-func (w *writer) groupOf(ctx context.Context, s *Sink, p *partition, schema *event.Schema) (int32, error) {
-	pl, err := s.plan(ctx, schema)
-	if err != nil {
-		return 0, err
+func (w *writer) reset(events []event.Event) {
+	w.events, w.items, w.order, w.arena = events, w.items[:0], w.order[:0], w.arena[:0]
+	clear(w.heads)
+	for i := range w.groups {
+		w.groups[i].plan = nil
 	}
+	w.groups = w.groups[:0]
+	w.at = ident{}
+}
+
+// groupOf finds or opens the group of a version of a table.
+func (w *writer) groupOf(p *partition, pl *plan) int32 {
 	for i := range w.groups {
 		if w.groups[i].plan == pl {
-			return int32(i), nil
+			return int32(i)
 		}
 	}
 	if n := len(w.groups); n < cap(w.groups) {
@@ -132,10 +133,24 @@ func (w *writer) groupOf(ctx context.Context, s *Sink, p *partition, schema *eve
 	}
 	g := &w.groups[len(w.groups)-1]
 	g.plan, g.seen = pl, p.backfills[pl.target.String()]
-	return int32(len(w.groups) - 1), nil
+	return int32(len(w.groups) - 1)
 }
 
+// add makes an item of a row's event, chained to the earlier ones of its key.
 func (w *writer) add(i, g int32, e *event.Event) error {
+	it, err := w.item(i, g, e)
+	if err != nil {
+		return err
+	}
+	if it.kind == insert {
+		w.items = append(w.items, it)
+	} else {
+		w.link(it)
+	}
+	return nil
+}
+
+func (w *writer) item(i, g int32, e *event.Event) (item, error) {
 	pl := w.groups[g].plan
 	it := item{event: i, group: g, earlier: -1, next: -1}
 	switch e.Op {
@@ -146,20 +161,19 @@ func (w *writer) add(i, g int32, e *event.Event) error {
 	case event.Delete:
 		it.kind = remove
 	case event.Truncate, event.Mark:
-		return sink.Halt(fmt.Errorf("table %s: a %s among the events of a batch", e.Table, e.Op))
+		return it, sink.Halt(fmt.Errorf("table %s: a %s among the events of a batch", e.Table, e.Op))
 	default:
-		return sink.Halt(fmt.Errorf("table %s: unknown operation %q: upgrade this worker", e.Table, e.Op))
+		return it, sink.Halt(fmt.Errorf("table %s: unknown operation %q: upgrade this worker", e.Table, e.Op))
 	}
 	if it.kind != remove && e.After.IsNull() {
-		return fmt.Errorf("%s without a row", e.Op)
+		return it, fmt.Errorf("%s without a row", e.Op)
 	}
 	if len(pl.keys) == 0 {
 		if e.Op != event.Create && e.Op != event.Read {
-			return sink.Halt(fmt.Errorf("table %s has no key, so %s cannot be told apart from its equals: give it a primary key in the source", e.Table, e.Op))
+			return it, sink.Halt(fmt.Errorf("table %s has no key, so %s cannot be told apart from its equals: give it a primary key in the source", e.Table, e.Op))
 		}
 		it.kind = insert
-		w.items = append(w.items, it)
-		return nil
+		return it, nil
 	}
 	row := e.Key()
 	from := len(w.arena)
@@ -167,36 +181,37 @@ func (w *writer) add(i, g int32, e *event.Event) error {
 	w.arena = key[:max(from, len(key))]
 	if err != nil {
 		w.arena = w.arena[:from]
-		return err
+		return it, err
 	}
 	it.from, it.to = int32(from), int32(len(w.arena))
-	w.link(it)
-	return nil
+	return it, nil
 }
 
-// link chains an item behind the one before it with the same key; a whole row or a delete takes the place of all of them.
-func (w *writer) link(it item) {
+// chain appends an item; before that it tells which earlier one has the same key.
+func (w *writer) chain(it *item) {
 	sum := maphash.Bytes(w.seed, w.arena[it.from:it.to])
-
-	n := int32(len(w.items))
-	head, there := w.heads[sum]
-	if there {
+	if head, there := w.heads[sum]; there {
 		it.next = head
 		for o := head; o >= 0; o = w.items[o].next {
-			if w.same(&w.items[o], &it) {
+			if w.same(&w.items[o], it) {
 				it.earlier = o
 				break
 			}
 		}
 	}
+	w.heads[sum] = int32(len(w.items))
+	w.items = append(w.items, *it)
+}
+
+// link chains an item behind the one before it with the same key; a whole row or a delete takes the place of all of them.
+func (w *writer) link(it item) {
+	w.chain(&it)
 	if it.kind != partial {
 		for o := it.earlier; o >= 0 && !w.items[o].dead; o = w.items[o].earlier {
 			w.items[o].dead = true
 		}
-		it.earlier = -1
+		w.items[len(w.items)-1].earlier = -1
 	}
-	w.heads[sum] = n
-	w.items = append(w.items, it)
 }
 
 func (w *writer) same(a, b *item) bool {
