@@ -46,6 +46,7 @@ type Agent struct {
 
 	started bool                        // it has run before: what fails now may pass
 	renew   func(context.Context) error // set: the next start makes a new slot, if this still allows it
+	past    *GapError                   // set: the next start goes past it, as it was ordered to
 }
 
 // New checks the configuration and builds an agent. Nothing is opened before Run.
@@ -168,9 +169,16 @@ func (a *Agent) once(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { w.chain().Close() }()
-	a.started, a.cfg.Resnapshot = true, false
+	ordered := a.cfg.Resnapshot
+	a.started, a.cfg.Resnapshot, a.past = true, false, nil
 	a.cfg.Observer.state(Streaming, "")
-	return w.run(ctx)
+	err = w.run(ctx)
+	var gap *GapError
+	if ordered && !w.flows && errors.As(err, &gap) { // only reading the log shows that another history has grown beyond the stream's end
+		a.cfg.Resnapshot, a.past = true, gap
+		return fmt.Errorf("%w, past a gap: %s", errAgain, gap.Reason)
+	}
+	return err
 }
 
 // reach waits until NATS answers: an agent that cannot publish must not block a standby that can.

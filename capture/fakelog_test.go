@@ -25,6 +25,7 @@ type fakeLog struct {
 	next    int
 	told    map[*event.Schema]bool
 	idle    uint64
+	unmet   bool
 }
 
 var errClosed = errors.New("the connection is closed")
@@ -92,9 +93,7 @@ func (l *fakeLog) Start(_ context.Context, after, change event.Position) error {
 			met = met || slices.ContainsFunc(t.changes, func(c event.Change) bool { return sameChange(c.Position, change) })
 		}
 	}
-	if !met && change.Commit >= l.d.confirmed {
-		return &capture.GapError{Reason: "the last change is not in the log", Fix: "--resnapshot"}
-	}
+	l.unmet = !met && change.Commit >= l.d.confirmed
 	return nil
 }
 
@@ -110,6 +109,8 @@ func (l *fakeLog) Next(ctx context.Context) (capture.Run, error) {
 		switch {
 		case l.closed:
 			return capture.Run{}, errClosed
+		case l.unmet:
+			return capture.Run{}, &capture.GapError{Reason: "the last change is not in the log", Fix: "--resnapshot"}
 		case l.next < len(d.log):
 			return l.read(), nil
 		case l.idle < d.lsn:

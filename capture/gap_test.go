@@ -31,16 +31,7 @@ func TestGap(t *testing.T) {
 			w.db.confirmed = w.db.lsn
 		},
 		"Restored": func(w *world) { w.restore(3) },
-		"RestoredAndGrown": func(w *world) { // beyond the marks with which the stream ends
-			w.db.mu.Lock()
-			end := w.db.lsn
-			w.db.mu.Unlock()
-			w.restore(len(w.db.log) - 20)
-			w.db.lsn += 3 // no change stands where another one stood
-			for w.db.lsn <= end {
-				w.db.Commit(op{'u', users, 1}, op{'c', orders, 3})
-			}
-		},
+		"RestoredAndGrown": (*world).restoreAndGrow,
 		"AnotherServer": func(w *world) { w.db.identity = "7002" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +65,58 @@ func TestGap(t *testing.T) {
 				t.Errorf("the load is %+v, want a finished one that sweeps", load)
 			}
 		})
+	}
+}
+
+// restoreAndGrow gives the source another history, beyond the marks with which the stream ends.
+func (w *world) restoreAndGrow() {
+	w.db.mu.Lock()
+	end := w.db.lsn
+	w.db.mu.Unlock()
+	w.restore(len(w.db.log) - 20)
+	w.db.lsn += 3 // no change stands where another one stood
+	for w.db.lsn <= end {
+		w.db.Commit(op{'u', users, 1}, op{'c', orders, 3})
+	}
+}
+
+// TestPastAnotherHistory: where only reading the log shows that the source was restored, --resnapshot goes on from where the slot
+// stands all the same: all that was committed since is in the stream. (./scripts/crash --seconds 50 --seed 1)
+func TestPastAnotherHistory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.restoreAndGrow()
+	slot, old := w.db.confirmed, w.record().Load
+	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	all, err := check.Read(t.Context(), w.st, w.db.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.equal(all)
+	have := map[string]bool{}
+	for _, m := range all {
+		events, err := m.Decode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			have[e.Position.ID()] = true
+		}
+	}
+	for _, id := range w.db.Committed(slot, partitions) {
+		if !have[id] {
+			t.Errorf("change %s is not in the stream", id)
+		}
 	}
 }
 

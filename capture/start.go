@@ -214,7 +214,7 @@ func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position,
 	if reached(p.group).Origin != "" { // the set of transactions says as much
 		return event.Position{}, nil
 	}
-	if p.untouched || a.cfg.Resnapshot { // past a gap there may be another log, and all is read again
+	if p.untouched { // past a gap there may be another log, and all is read again
 		return event.Position{}, nil
 	}
 	end := reached(p.group)
@@ -249,7 +249,7 @@ func (a *Agent) lastEvent(ctx context.Context) (*event.Message, error) {
 
 // gap looks at a new slot, and under Resnapshot at what the source says: there the log goes on where the slot stands.
 func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p *plan, rec record, end stream.End) error {
-	var gap *GapError
+	gap := a.past
 	tracker, tracks := log.(Tracker)
 	if tracks {
 		if err := a.track(ctx, tracker, info, rec, end, p); err != nil && !errors.As(err, &gap) {
