@@ -49,11 +49,7 @@ func (p *pipeline) watch() (judge func()) {
 		if err := stop(); err != nil {
 			p.t.Error(err)
 		}
-		history, err := recorder.History()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		r := p.judged(history)
+		r := p.judged(recorder.All)
 		if r.Looks == 0 || r.Floors == 0 {
 			p.t.Error("nothing was seen of source and targets")
 		}
@@ -66,15 +62,17 @@ func (p *pipeline) exact() {
 	p.judged(nil)
 }
 
-func (p *pipeline) judged(history check.History) *check.Report {
+func (p *pipeline) judged(seen check.Records) *check.Report {
 	p.t.Helper()
 	var r check.Report
-	r.Samples(history)
+	if err := r.Samples(seen); err != nil {
+		p.t.Fatal(err)
+	}
 	err := r.Stream(check.Stream{
 		Source: "shop", Messages: check.From(p.t.Context(), p.stream(), "shop"), Journal: check.Committed(p.t.Context(), p.source.PostgresURL()),
 		Tables: p.tables(), Reread: []string{"notes"},
 		Targets: map[string]string{"warehouse": "warehouse", "search": "search", "analytics": "analytics"},
-	}, history)
+	}, seen)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -53,9 +53,15 @@ func (g *Gap) covers(p Promise, target string, s span) bool {
 	return s.within(g.From, g.Until)
 }
 
-// exceptions are the history's declarations alone, to ask them often.
-func (h History) exceptions() History {
-	return slices.DeleteFunc(slices.Clone(h), func(rec Record) bool { return rec.Allow == nil && rec.Gap == nil })
+// exceptions are the declarations alone, to ask them often.
+func (all Records) exceptions() (h History, err error) {
+	err = all.each(func(rec Record) error {
+		if rec.Allow != nil || rec.Gap != nil {
+			h = append(h, rec)
+		}
+		return nil
+	})
+	return h, err
 }
 
 // allows says whether an exception was declared for it.

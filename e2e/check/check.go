@@ -5,11 +5,10 @@
 // A Recorder collects a history during a run, Samplers look at targets and source, and a Report judges:
 //
 //	var r check.Report
-//	h, err := recorder.History()
-//	r.Samples(h)                      // backwards, delayed, undurable (the slot)
-//	err = r.Stream(check.Stream{…}, h) // lost, duplicated, disordered, interleaved, undurable (the floors)
-//	r.Equal(table, "postgres", rows)  // differing
-//	fmt.Println(&r)                   // lost=0 duplicated=0 …
+//	err := r.Samples(recorder.All)                // backwards, delayed, undurable (the slot)
+//	err = r.Stream(check.Stream{…}, recorder.All) // lost, duplicated, disordered, interleaved, undurable (the floors)
+//	r.Equal(table, "postgres", rows)              // differing
+//	fmt.Println(&r)                               // lost=0 duplicated=0 …
 //
 // What a run provokes and is no breach, as a gap that an operator went past, it declares with Recorder.Allow.
 package check

@@ -87,13 +87,12 @@ const changeColumn = "change"
 
 // durable holds the samples of a target against the stream: what lies at or below a checkpoint that was read before is there, or
 // something newer.
-func (r *Report) durable(l *ledger, h History, target string) {
-	exceptions := h.exceptions()
+func (r *Report) durable(l *ledger, all Records, exceptions History, target string) error {
 	shows := map[string]map[string]int64{} // table, key: change
-	for _, rec := range h {
+	return all.each(func(rec Record) error {
 		s := rec.Target
 		if s == nil || s.Target != target {
-			continue
+			return nil
 		}
 		for table, d := range s.Tables {
 			if shows[table] == nil {
@@ -110,7 +109,8 @@ func (r *Report) durable(l *ledger, h History, target string) {
 				r.covered(l, place{table, f.Partition}, shows[table], f, s, exceptions)
 			}
 		}
-	}
+		return nil
+	})
 }
 
 // covered looks at all keys of a place.

@@ -6,13 +6,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
 )
 
-// History is what was seen during a run, in the order in which it was seen. It can be judged again.
+// Records yields what was seen during a run, in the order in which it was seen, each time it is called: of a long run nobody needs it
+// in memory. Nil yields nothing.
+type Records func(yield func(Record) error) error
+
+func (all Records) each(f func(Record) error) error {
+	if all == nil {
+		return nil
+	}
+	return all(f)
+}
+
+// History is a run in memory.
 type History []Record
+
+// All is of Records.
+func (h History) All(yield func(Record) error) error {
+	for _, rec := range h {
+		if err := yield(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Record is one thing that was seen, or declared: one of its pointers is set.
 type Record struct {
@@ -64,19 +87,21 @@ type Away struct {
 	Bound  time.Duration `json:"bound"` // how far the others, and the release of the log, may be behind the source
 }
 
-// Recorder collects a history. It is for several goroutines.
+// Recorder collects what is seen. With a file it keeps the rows of targets only there: their memory does not grow with the run. It is for
+// several goroutines.
 type Recorder struct {
 	mu      sync.Mutex
-	history History
+	history History // with a file: less the samples of targets
+	file    *os.File
 	out     *json.Encoder
 	err     error
 }
 
-// NewRecorder writes each record as a line of JSON too, if out is not nil.
-func NewRecorder(out io.Writer) *Recorder {
-	r := &Recorder{}
-	if out != nil {
-		r.out = json.NewEncoder(out)
+// NewRecorder writes each record as a line of JSON into an empty file, which may be nil; who opened it closes it.
+func NewRecorder(file *os.File) *Recorder {
+	r := &Recorder{file: file}
+	if file != nil {
+		r.out = json.NewEncoder(file)
 	}
 	return r
 }
@@ -85,7 +110,9 @@ func NewRecorder(out io.Writer) *Recorder {
 func (r *Recorder) Add(rec Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.history = append(r.history, rec)
+	if r.file == nil || rec.Target == nil {
+		r.history = append(r.history, rec)
+	}
 	if r.out != nil && r.err == nil {
 		r.err = r.out.Encode(rec)
 	}
@@ -100,26 +127,48 @@ func (r *Recorder) Gap(g Gap) { r.Add(Record{Gap: &g}) }
 // Away declares that a target was away.
 func (r *Recorder) Away(a Away) { r.Add(Record{Away: &a}) }
 
-// History is what was recorded so far; the error is that of writing it.
-func (r *Recorder) History() (History, error) {
+// All is of Records: what was recorded so far. The error is that of the file, too.
+func (r *Recorder) All(yield func(Record) error) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.history), r.err
+	all, err := slices.Clone(r.history).All, r.err
+	r.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("write the history: %w", err)
+	}
+	if r.file != nil {
+		all = Recorded(r.file)
+	}
+	return all(yield)
 }
 
-// ReadHistory reads what a Recorder wrote; a last line that was cut off is left out.
-func ReadHistory(in io.Reader) (History, error) {
-	var h History
-	d := json.NewDecoder(bufio.NewReader(in))
-	for {
-		var rec Record
-		err := d.Decode(&rec)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return h, nil
-		case err != nil:
-			return h, fmt.Errorf("read the history after %d records: %w", len(h), err)
+// Source gives all samples of the source so far.
+func (r *Recorder) Source() (all []*SourceSample) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range r.history {
+		if rec.Source != nil {
+			all = append(all, rec.Source)
 		}
-		h = append(h, rec)
+	}
+	return all
+}
+
+// Recorded yields what a Recorder wrote; a last line that was cut off is left out. So a run can be judged again.
+func Recorded(file io.ReaderAt) Records {
+	return func(yield func(Record) error) error {
+		d := json.NewDecoder(bufio.NewReader(io.NewSectionReader(file, 0, math.MaxInt64)))
+		for n := 0; ; n++ {
+			var rec Record
+			err := d.Decode(&rec)
+			switch {
+			case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+				return nil
+			case err != nil:
+				return fmt.Errorf("read the history after %d records: %w", n, err)
+			}
+			if err := yield(rec); err != nil {
+				return err
+			}
+		}
 	}
 }

@@ -17,11 +17,15 @@ type state map[string]map[string]row
 
 // Samples judges what was seen of the targets and the source: that no row became older than it was, that a target which is away
 // delays no other one nor the release of the log, and that the slot is never ahead of the stream.
-func (r *Report) Samples(h History) {
-	exceptions := h.exceptions()
+func (r *Report) Samples(all Records) error {
+	exceptions, err := all.exceptions()
+	if err != nil {
+		return err
+	}
 	targets := map[string]state{}
 	last := map[string]time.Time{}
-	for _, rec := range h {
+	var looks History // what isolation is judged by
+	err = all.each(func(rec Record) error {
 		switch {
 		case rec.Target != nil:
 			r.Looks++
@@ -32,16 +36,22 @@ func (r *Report) Samples(h History) {
 			}
 			r.grows(targets[s.Target], s, last[s.Target], exceptions)
 			last[s.Target] = s.Ended
+			looks = append(looks, Record{Target: &TargetSample{Target: s.Target, Ended: s.Ended, Newest: s.Newest}})
 		case rec.Source != nil:
 			r.Looks++
 			r.released(rec.Source, exceptions)
+			looks = append(looks, rec)
+		case rec.Away != nil:
+			looks = append(looks, rec)
 		}
-	}
-	for _, rec := range h {
+		return nil
+	})
+	for _, rec := range looks {
 		if rec.Away != nil {
-			r.isolated(h, rec.Away)
+			r.isolated(looks, rec.Away)
 		}
 	}
+	return err
 }
 
 // grows holds a sample against what was seen before. What an exception covers may have happened since the last sample.

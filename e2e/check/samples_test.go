@@ -1,14 +1,16 @@
 package check_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -51,7 +53,9 @@ func TestBackwards(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var r check.Report
-			r.Samples(c.h)
+			if err := r.Samples(c.h.All); err != nil {
+				t.Fatal(err)
+			}
 			if got := r.Count(check.Backwards); got != c.want || len(r.Findings) != c.want {
 				t.Errorf("got %d, want %d: %v", got, c.want, r.Err())
 			}
@@ -96,7 +100,9 @@ func TestIsolation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var r check.Report
-			r.Samples(c.h)
+			if err := r.Samples(c.h.All); err != nil {
+				t.Fatal(err)
+			}
 			if got := fmt.Sprint(r.Findings); c.want == "" && !r.Kept() || !strings.Contains(got, c.want) || r.Count(check.Delayed) != len(r.Findings) || len(r.Findings) > 1 {
 				t.Errorf("got %s, want %q", got, c.want)
 			}
@@ -124,7 +130,9 @@ func TestSlotAheadOfTheStream(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var r check.Report
-			r.Samples(c.h)
+			if err := r.Samples(c.h.All); err != nil {
+				t.Fatal(err)
+			}
 			if got := r.Count(check.Undurable); got != c.want {
 				t.Errorf("got %d, want %d: %v", got, c.want, r.Err())
 			}
@@ -246,8 +254,12 @@ func TestEqual(t *testing.T) {
 func TestSampler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var file bytes.Buffer
-		recorder := check.NewRecorder(&file)
+		file, err := os.Create(t.TempDir() + "/history.jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		recorder := check.NewRecorder(file)
 		looks := []check.Rows{{"orders": {"1": 1, "2": 2}}, nil, {"orders": {"1": 3}}}
 		var order []string
 		ctx, cancel := context.WithCancel(t.Context())
@@ -270,10 +282,7 @@ func TestSampler(t *testing.T) {
 		if err := s.Run(ctx); err != nil {
 			t.Error(err)
 		}
-		got, err := recorder.History()
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := history(t, recorder.All)
 		if len(got) != 2 || got[1].Target.Newest != 3 {
 			t.Fatalf("got %+v", got)
 		}
@@ -283,13 +292,55 @@ func TestSampler(t *testing.T) {
 		if got := strings.Join(order, " "); got != "floors rows floors rows floors rows" {
 			t.Error(got)
 		}
-		file.WriteString(`{"target":{"tar`) // the run was killed
-		read, err := check.ReadHistory(&file)
-		if err != nil {
+		if _, err := file.WriteString(`{"target":{"tar`); err != nil { // the run was killed
 			t.Fatal(err)
 		}
+		read := history(t, check.Recorded(file))
 		if diff := cmp.Diff(got, read, cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })); diff != "" {
 			t.Error(diff)
 		}
 	})
+}
+
+func history(t *testing.T, all check.Records) (h check.History) {
+	t.Helper()
+	if err := all(func(rec check.Record) error { h = append(h, rec); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// In memory and in a file the same is recorded, and the memory of the second does not grow with what targets show.
+func TestRecorder(t *testing.T) {
+	t.Parallel()
+	file, err := os.Create(t.TempDir() + "/history.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	inMemory, inFile := check.NewRecorder(nil), check.NewRecorder(file)
+	for _, r := range []*check.Recorder{inMemory, inFile} {
+		r.Add(look(1, 2, rows{"1": 2}))
+		r.Add(check.Record{Source: source(2)})
+		r.Gap(check.Gap{First: 1, Last: 2, From: at(1), Until: at(2)})
+		r.Away(check.Away{Target: "search", From: at(1), Until: at(2)})
+	}
+	if diff := cmp.Diff(history(t, inMemory.All), history(t, inFile.All), cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })); diff != "" {
+		t.Error(diff)
+	}
+	if n := len(inFile.Source()); n != 1 {
+		t.Errorf("%d samples of the source, want 1", n)
+	}
+	rec := look(3, 3, rows{"1": 3})
+	kept := weak.Make(rec.Target)
+	inFile.Add(rec)
+	rec = check.Record{}
+	for end := time.Now().Add(30 * time.Second); kept.Value() != nil; runtime.GC() {
+		if time.Now().After(end) {
+			t.Fatal("a sample of a target stays in memory")
+		}
+	}
+	if n := len(history(t, inFile.All)); n != 5 {
+		t.Errorf("%d records, want 5", n)
+	}
 }

@@ -20,8 +20,11 @@ type Stream struct {
 
 // Stream judges a stream: lost, duplicated and disordered changes against the journal, writers that interleave, and checkpoints of the
 // history that cover more than their target showed.
-func (r *Report) Stream(s Stream, h History) error {
-	exceptions := h.exceptions()
+func (r *Report) Stream(s Stream, seen Records) error {
+	exceptions, err := seen.exceptions()
+	if err != nil {
+		return err
+	}
 	passes := []pass{newOrder(r, exceptions), &fencing{r: r, fence: event.FenceSubject(s.Source)}}
 	var tx *transactions
 	if s.Journal != nil {
@@ -41,7 +44,9 @@ func (r *Report) Stream(s Stream, h History) error {
 		return err
 	}
 	for target, l := range ledgers {
-		r.durable(l, h, target)
+		if err := r.durable(l, seen, exceptions, target); err != nil {
+			return err
+		}
 	}
 	if tx == nil {
 		return nil

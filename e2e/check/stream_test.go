@@ -232,7 +232,7 @@ func TestStreamFindsWhatIsPlanted(t *testing.T) {
 func judged(t *testing.T, stream []*event.Message, h check.History) *check.Report {
 	t.Helper()
 	var r check.Report
-	err := r.Stream(check.Stream{Source: "shop", Messages: check.Of(stream), Journal: check.EntriesOf(journal()), Tables: tables, Targets: map[string]string{"warehouse": "warehouse"}}, h)
+	err := r.Stream(check.Stream{Source: "shop", Messages: check.Of(stream), Journal: check.EntriesOf(journal()), Tables: tables, Targets: map[string]string{"warehouse": "warehouse"}}, h.All)
 	if err != nil {
 		t.Fatal(err)
 	}

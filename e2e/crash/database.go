@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/runnel-dev/runnel/e2e/check"
-	"github.com/runnel-dev/runnel/e2e/equal"
-	"github.com/runnel-dev/runnel/e2e/shop"
 )
 
 // slotName is the source's.
@@ -46,20 +44,6 @@ func (w *World) execute(ctx context.Context, statements ...string) error {
 	return execute(ctx, w.Source.PostgresURL(), statements...)
 }
 
-// until waits for a query of the source to give true.
-func (w *World) until(ctx context.Context, sql string) error {
-	for {
-		var ok bool
-		err := w.query(ctx, sql, &ok)
-		if ok {
-			return nil
-		}
-		if p := pause(ctx, 100*time.Millisecond); p != nil {
-			return errors.Join(fmt.Errorf("never became true: %s: %w", sql, p), err)
-		}
-	}
-}
-
 // SQLSTATE codes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
 	objectInUse     = "55006"
@@ -81,31 +65,21 @@ func disturbed(err error) bool { return codeOf(err) == deadlock || codeOf(err) =
 
 // committedBefore is a time up to which all that was committed lies at or below a place in the source's log, as far as the
 // samples tell.
-func (w *World) committedBefore(place uint64) (time.Time, error) {
-	h, err := w.Recorder.History()
-	if err != nil {
-		return time.Time{}, err
-	}
+func (w *World) committedBefore(place uint64) time.Time {
 	before := w.born
-	for _, rec := range h {
-		if rec.Source != nil && rec.Source.Log <= place {
-			before = rec.Source.At
+	for _, seen := range w.Recorder.Source() {
+		if seen.Log <= place {
+			before = seen.At
 		}
 	}
-	return before, nil
+	return before
 }
 
 // committedUpTo is a time up to which all that was committed is in the stream.
-func (w *World) committedUpTo() (time.Time, error) {
-	h, err := w.Recorder.History()
-	if err != nil {
-		return time.Time{}, err
-	}
+func (w *World) committedUpTo() time.Time {
 	var reached uint64
-	for _, rec := range h {
-		if rec.Source != nil {
-			reached = max(reached, rec.Source.Reached)
-		}
+	for _, seen := range w.Recorder.Source() {
+		reached = max(reached, seen.Reached)
 	}
 	return w.committedBefore(reached)
 }
@@ -116,13 +90,9 @@ func (w *World) settled(ctx context.Context, targets ...*Target) error {
 		return err
 	}
 	defer w.Traffic.Resume()
-	tables := map[string]*equal.Table{}
-	for _, s := range shop.Tables {
-		t, err := equal.Source(ctx, w.Source.PostgresURL(), s.Name, s.Key)
-		if err != nil {
-			return err
-		}
-		tables[s.Name] = t
+	tables, err := w.tables(ctx)
+	if err != nil {
+		return err
 	}
 	for _, t := range targets {
 		for {
