@@ -34,8 +34,14 @@ func (p *pipeline) watch() (judge func()) {
 		s.Floors = func(ctx context.Context) ([]check.Floor, error) { return server.Floors(ctx, s.Target) }
 		g.Go(func() error { return s.Run(ctx) })
 	}
-	source := check.SourceSampler{Recorder: recorder, URL: p.source.PostgresURL(), Slot: "runnel_shop", End: server.End, Every: time.Second}
-	g.Go(func() error { return source.Run(ctx) })
+	g.Go(func() error {
+		if p.flavor != "" {
+			s := check.MySQLSampler{Recorder: recorder, Address: p.source.Addr, End: server.End, Every: time.Second}
+			return s.Run(ctx)
+		}
+		s := check.SourceSampler{Recorder: recorder, URL: p.source.PostgresURL(), Slot: "runnel_shop", End: server.End, Every: time.Second}
+		return s.Run(ctx)
+	})
 	stop := func() error {
 		cancel()
 		err := g.Wait()
@@ -64,13 +70,17 @@ func (p *pipeline) exact() {
 
 func (p *pipeline) judged(seen check.Records) *check.Report {
 	p.t.Helper()
+	journal, reread := check.CommittedMySQL(p.t.Context(), p.source.Addr), []string(nil)
+	if p.flavor == "" {
+		journal, reread = check.Committed(p.t.Context(), p.source.PostgresURL()), []string{"notes"}
+	}
 	var r check.Report
 	if err := r.Samples(seen); err != nil {
 		p.t.Fatal(err)
 	}
 	err := r.Stream(check.Stream{
-		Source: "shop", Messages: check.From(p.t.Context(), p.stream(), "shop"), Journal: check.Committed(p.t.Context(), p.source.PostgresURL()),
-		Tables: p.tables(), Reread: []string{"notes"},
+		Source: "shop", Messages: check.From(p.t.Context(), p.stream(), "shop"), Journal: journal,
+		Tables: p.tables(), Reread: reread,
 		Targets: map[string]string{"warehouse": "warehouse", "search": "search", "analytics": "analytics"},
 	}, seen)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 type pipeline struct {
 	t       *testing.T
 	name    string // unique in the shared targets
+	flavor  string // of the source: mysql, mariadb, or nothing, which is PostgreSQL
 	source  *servers.Server
 	target  *servers.Server
 	dir     string
@@ -93,10 +94,17 @@ to: {postgres: {url: "${WAREHOUSE_URL}"}}
 // newPipeline starts source and target and writes the specification; runnel is not started yet.
 func newPipeline(t *testing.T, yaml string, conf ...string) *pipeline {
 	t.Helper()
-	p := &pipeline{t: t, name: strings.ToLower(strings.NewReplacer("/", "_", "Test", "").Replace(t.Name())), program: binary}
-	p.source, p.target = servers.Postgres(t, 17, conf...), servers.Postgres(t, 15)
+	source := servers.Postgres(t, 17, conf...)
+	return pipelineOf(t, yaml, "", source, source.PostgresURL())
+}
+
+// pipelineOf is newPipeline with a source that runs.
+func pipelineOf(t *testing.T, yaml, flavor string, source *servers.Server, url string) *pipeline {
+	t.Helper()
+	p := &pipeline{t: t, name: strings.ToLower(strings.NewReplacer("/", "_", "Test", "").Replace(t.Name())), program: binary, flavor: flavor, source: source}
+	p.target = servers.Postgres(t, 15)
 	p.dir = t.TempDir()
-	p.env = append(os.Environ(), "SHOP_URL="+p.source.PostgresURL(), "WAREHOUSE_URL="+p.target.PostgresURL())
+	p.env = append(os.Environ(), "SHOP_URL="+url, "WAREHOUSE_URL="+p.target.PostgresURL())
 	if strings.Contains(yaml, "SEARCH_URL") {
 		needServers(t)
 		p.env = append(p.env, "SEARCH_URL="+elasticsearch())
@@ -258,7 +266,13 @@ func (p *pipeline) tables() map[string]*equal.Table {
 	p.t.Helper()
 	out := map[string]*equal.Table{}
 	for _, s := range shop.Tables {
-		t, err := equal.Source(p.t.Context(), p.source.PostgresURL(), s.Name, s.Key)
+		var t *equal.Table
+		var err error
+		if p.flavor == "" {
+			t, err = equal.Source(p.t.Context(), p.source.PostgresURL(), s.Name, s.Key)
+		} else {
+			t, err = equal.MySQL(p.t.Context(), p.source.Addr, "shop", s.Name, s.Key)
+		}
 		if err != nil {
 			p.t.Fatal(err)
 		}
@@ -320,9 +334,15 @@ func (p *pipeline) equal(limit time.Duration) map[string]*equal.Table {
 // traffic writes until the returned function is called; that returns what was done.
 func (p *pipeline) traffic(seed uint64, rate int) (stop func() *shop.Traffic) {
 	ctx, cancel := context.WithCancel(p.t.Context())
-	t := &shop.Traffic{URL: p.source.PostgresURL(), Seed: seed, Rate: rate}
+	t := &shop.Traffic{Seed: seed, Rate: rate}
+	run := t.Run
+	if p.flavor == "" {
+		t.URL = p.source.PostgresURL()
+	} else {
+		t.URL, run = p.source.Addr, t.RunMySQL
+	}
 	done := make(chan error, 1)
-	go func() { done <- t.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	p.t.Cleanup(cancel)
 	return func() *shop.Traffic {
 		p.t.Helper()

@@ -24,6 +24,10 @@ type Entry struct {
 	Table string
 	Old   json.RawMessage
 	New   json.RawMessage
+
+	// Change is the number of the row that was written, or was deleted. It is there where XID is no number of the stream: then a
+	// transaction is known by its changes.
+	Change int64
 }
 
 // Entries yields a journal transaction by transaction, each in its order, and is read anew each time.

@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -26,13 +27,34 @@ type order struct {
 	r          *Report
 	exceptions History
 	last       *event.Message
-	reached    event.Position
+	reached    map[string]event.Position // of each line of the log
 	seed       maphash.Seed
 	seen       map[uint64]struct{}
 }
 
 func newOrder(r *Report, exceptions History) *order {
-	return &order{r: r, exceptions: exceptions, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}}
+	return &order{r: r, exceptions: exceptions, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, reached: map[string]event.Position{}}
+}
+
+// line names what the positions of a log have their order in: of PostgreSQL all of it, of MySQL each server's own transactions, of MariaDB
+// each domain, in which any server counts on.
+func line(p event.Position) string {
+	if domain, _, maria := strings.Cut(p.Origin, "-"); maria && len(p.Origin) != uuidLength {
+		return domain
+	}
+	return p.Origin
+}
+
+const uuidLength = 36
+
+// behind says whether a position lies before, or at, another one of its line; of different lines none does.
+func behind(p, q event.Position) bool { return along(p, q) <= 0 && line(p) == line(q) }
+
+func before(p, q event.Position) bool { return along(p, q) < 0 && line(p) == line(q) }
+
+func along(p, q event.Position) int {
+	p.Origin, q.Origin = line(p), line(q)
+	return p.Compare(q)
 }
 
 func (o *order) say(p Promise, m *event.Message, format string, args ...any) {
@@ -56,22 +78,23 @@ func (o *order) message(m *event.Message, events []event.Event) {
 	if g.K > 1 && (last == nil || last.Group.Complete()) {
 		o.say(Lost, m, "group %s without its beginning", g)
 	}
-	if g.From.Compare(o.reached) < 0 && o.exceptions.allows(Disordered, "", moment(time.UnixMilli(m.TimeMS))) { // the log goes on from here, past a declared gap
+	reached := o.reached[line(g.From)]
+	if before(g.From, reached) && o.exceptions.allows(Disordered, "", moment(time.UnixMilli(m.TimeMS))) { // the log goes on from here, past a declared gap
 		o.r.allow(Disordered)
-		o.reached = g.From
+		o.reached[line(g.From)], reached = g.From, g.From
 	}
-	back := g.From.Compare(o.reached) < 0
+	back := before(g.From, reached)
 	if twice := o.changes(m, events); back && !twice {
-		o.say(Disordered, m, "group %s goes back behind %s", g, o.reached)
+		o.say(Disordered, m, "group %s goes back behind %s", g, reached)
 	}
-	if g.Complete() && g.To.Compare(o.reached) > 0 {
-		o.reached = g.To
+	if g.Complete() && !behind(g.To, o.reached[line(g.To)]) {
+		o.reached[line(g.To)] = g.To
 	}
 }
 
 // changes looks at the events of a message: changes lie within its group, in order, and were not seen before.
 func (o *order) changes(m *event.Message, events []event.Event) (twice bool) {
-	before := m.Group.From
+	last := m.Group.From
 	for i := range events {
 		e := &events[i]
 		o.r.Events++
@@ -90,10 +113,10 @@ func (o *order) changes(m *event.Message, events []event.Event) (twice bool) {
 		if e.Op == event.Truncate {
 			p.Part = p.Part / 256 * 256
 		}
-		if p.Compare(before) <= 0 || p.Compare(m.Group.To) > 0 {
+		if behind(p, last) || before(m.Group.To, p) {
 			o.say(Disordered, m, "change %s is not in its place in group %s", id, m.Group)
 		}
-		before = p
+		last = p
 	}
 	return twice
 }

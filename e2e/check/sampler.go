@@ -16,7 +16,6 @@ type Sampler struct {
 	Every    time.Duration                              // default 250ms
 
 	before Rows
-	failed error
 }
 
 // limit of one look: a target that hangs is not looked at.
@@ -24,16 +23,22 @@ const limit = 10 * time.Second
 
 // Run looks until ctx ends, and then gives the error of the last look that failed, if none succeeded.
 func (s *Sampler) Run(ctx context.Context) error {
-	looks := 0
-	every(ctx, s.Every, func() {
-		if err := s.Look(ctx); err == nil {
-			looks++
+	return looks(ctx, s.Every, s.Look)
+}
+
+// looks calls look until ctx ends, and then gives the error of the last one that failed, if none succeeded.
+func looks(ctx context.Context, pause time.Duration, look func(context.Context) error) error {
+	succeeded := 0
+	var failed error
+	every(ctx, pause, func() {
+		if err := look(ctx); err == nil {
+			succeeded++
 		} else if ctx.Err() == nil {
-			s.failed = err
+			failed = err
 		}
 	})
-	if looks == 0 {
-		return s.failed
+	if succeeded == 0 {
+		return failed
 	}
 	return nil
 }

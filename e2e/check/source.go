@@ -20,25 +20,13 @@ type SourceSampler struct {
 	End      func(ctx context.Context) (reached, sequence uint64, err error) // of the stream; nil: the slot is not held against it
 	Every    time.Duration                                                   // default 250ms
 
-	c      *pgx.Conn
-	failed error
+	c *pgx.Conn
 }
 
 // Run looks until ctx ends, and then gives the error of the last look that failed, if none succeeded.
 func (s *SourceSampler) Run(ctx context.Context) error {
-	looks := 0
-	every(ctx, s.Every, func() {
-		if err := s.Look(ctx); err == nil {
-			looks++
-		} else if ctx.Err() == nil {
-			s.failed = err
-		}
-	})
-	s.Close()
-	if looks == 0 {
-		return s.failed
-	}
-	return nil
+	defer s.Close()
+	return looks(ctx, s.Every, s.Look)
 }
 
 // Close ends the connection that looks have left open; Run does that by itself.

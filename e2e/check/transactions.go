@@ -27,10 +27,55 @@ type transactions struct {
 	seed   maphash.Seed
 	have   map[uint64]digest
 	only   map[uint64][]change // in the second pass: the transactions that are wanted
+	by     map[version]uint64  // where events have no number of their transaction: the transaction of each version of a row
+	called map[uint64]uint64   // by the journal's number of a transaction: the stream's
+}
+
+// version is a version of a row, which comes once and goes once.
+type version struct {
+	change int64
+	gone   bool
 }
 
 func newTransactions(r *Report, tables map[string]*equal.Table, reread []string) *transactions {
-	return &transactions{r: r, tables: tables, reread: reread, seed: maphash.MakeSeed(), have: map[uint64]digest{}}
+	return &transactions{r: r, tables: tables, reread: reread, seed: maphash.MakeSeed(), have: map[uint64]digest{},
+		by: map[version]uint64{}, called: map[uint64]uint64{}}
+}
+
+// transaction is the number by which an event's transaction is known here. That of MySQL and MariaDB has none, and is known by its GTID.
+func (t *transactions) transaction(e *event.Event) uint64 {
+	if e.TxID != 0 || e.Position.Origin == "" {
+		return e.TxID
+	}
+	id := maphash.String(t.seed, fmt.Sprintf("%s:%d", e.Position.Origin, e.Position.Commit))
+	row, gone := e.After, e.Op == event.Delete
+	if gone {
+		row = e.Before
+	}
+	if v, ok := row.Column(changeColumn); ok && t.only == nil {
+		if change, err := v.Int64(); err == nil {
+			if _, twice := t.by[version{change, gone}]; !twice {
+				t.by[version{change, gone}] = id
+			}
+		}
+	}
+	return id
+}
+
+// call finds out what the stream calls the journal's transactions. One of which it has nothing keeps its number.
+func (t *transactions) call(journal Entries) error {
+	for e, err := range journal {
+		if err != nil {
+			return err
+		}
+		if _, known := t.called[e.XID]; known || e.Change == 0 {
+			continue
+		}
+		if id, ok := t.by[version{e.Change, e.Op == "d"}]; ok {
+			t.called[e.XID] = id
+		}
+	}
+	return nil
 }
 
 func (t *transactions) message(m *event.Message, events []event.Event) {
@@ -39,8 +84,9 @@ func (t *transactions) message(m *event.Message, events []event.Event) {
 		if e.Snapshot || e.Op == event.Truncate || e.Op == event.Mark {
 			continue
 		}
+		tx := t.transaction(e)
 		if t.only != nil {
-			if _, wanted := t.only[e.TxID]; !wanted {
+			if _, wanted := t.only[tx]; !wanted {
 				continue
 			}
 		}
@@ -52,13 +98,13 @@ func (t *transactions) message(m *event.Message, events []event.Event) {
 			continue
 		}
 		if t.only != nil {
-			t.only[e.TxID] = append(t.only[e.TxID], c)
+			t.only[tx] = append(t.only[tx], c)
 			continue
 		}
-		d := t.have[e.TxID]
+		d := t.have[tx]
 		t.add(&d, &c)
 		d.at = e.CommitMS
-		t.have[e.TxID] = d
+		t.have[tx] = d
 	}
 }
 
@@ -84,6 +130,11 @@ const most = 1000
 
 // compare holds the journal against what was read.
 func (t *transactions) compare(journal Entries, messages Messages, exceptions History) error {
+	if len(t.by) > 0 {
+		if err := t.call(journal); err != nil {
+			return err
+		}
+	}
 	suspects := map[uint64][]change{}
 	err := t.each(journal, nil, func(xid uint64, when span, want []change) {
 		var w digest
@@ -143,6 +194,9 @@ func (t *transactions) each(journal Entries, only map[uint64][]change, f func(xi
 	for e, err := range journal {
 		if err != nil {
 			return err
+		}
+		if id, ok := t.called[e.XID]; ok {
+			e.XID = id
 		}
 		if _, wanted := only[e.XID]; only != nil && !wanted {
 			continue

@@ -23,21 +23,12 @@ func MySQL(ctx context.Context, address, database, table string, key []string) (
 		return nil, fmt.Errorf("compare: %w", err)
 	}
 	t := &Table{Name: table, Key: key, Types: map[string]string{}, Rows: Rows{}}
-	types := map[string]string{}
-	r, err := c.Execute(fmt.Sprintf("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = '%s' AND table_name = '%s' ORDER BY ordinal_position", database, table))
-	if err != nil {
-		return nil, fmt.Errorf("compare: columns of %s: %w", table, err)
+	var types map[string]string
+	if t.Columns, types, err = MySQLColumns(c, database, table); err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
 	}
 	var names []string
-	for i := range r.RowNumber() {
-		name, err := r.GetString(i, 0)
-		if err != nil {
-			return nil, err
-		}
-		if types[name], err = r.GetString(i, 1); err != nil {
-			return nil, err
-		}
-		t.Columns = append(t.Columns, name)
+	for _, name := range t.Columns {
 		t.Types[name] = canonicalType(types[name])
 		expression := "`" + name + "`"
 		if types[name] == "float" { // whose own text has six digits only
@@ -45,7 +36,8 @@ func MySQL(ctx context.Context, address, database, table string, key []string) (
 		}
 		names = append(names, expression)
 	}
-	if r, err = c.Execute("SELECT " + strings.Join(names, ", ") + " FROM `" + table + "`"); err != nil {
+	r, err := c.Execute("SELECT " + strings.Join(names, ", ") + " FROM `" + table + "`")
+	if err != nil {
 		return nil, fmt.Errorf("compare: read %s: %w", table, err)
 	}
 	for _, data := range r.RowDatas {
@@ -70,6 +62,50 @@ func MySQL(ctx context.Context, address, database, table string, key []string) (
 		}
 	}
 	return t, nil
+}
+
+// MySQLColumns are a table's columns in their order, and the type of each.
+func MySQLColumns(c *client.Conn, database, table string) (names []string, types map[string]string, err error) {
+	r, err := c.Execute(fmt.Sprintf("SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = '%s' AND table_name = '%s' ORDER BY ordinal_position", database, table))
+	if err != nil {
+		return nil, nil, fmt.Errorf("columns of %s: %w", table, err)
+	}
+	types = map[string]string{}
+	for i := range r.RowNumber() {
+		name, err := r.GetString(i, 0)
+		if err != nil {
+			return nil, nil, fmt.Errorf("columns of %s: %w", table, err)
+		}
+		if types[name], err = r.GetString(i, 1); err != nil {
+			return nil, nil, fmt.Errorf("columns of %s: %w", table, err)
+		}
+		names = append(names, name)
+	}
+	return names, types, nil
+}
+
+// MySQLRow makes a row of what the shop's journal holds: an object of texts as the server prints them, of hex digits for bytes.
+func MySQLRow(types map[string]string, texts []byte) (json.RawMessage, error) {
+	var row map[string]*string
+	if err := json.Unmarshal(texts, &row); err != nil {
+		return nil, fmt.Errorf("row %.60s: %w", texts, err)
+	}
+	doc := make(map[string]json.RawMessage, len(row))
+	for name, text := range row {
+		switch typ := types[name]; {
+		case text == nil:
+			doc[name] = json.RawMessage("null")
+		case bytesType(typ):
+			doc[name] = quoted(`\x` + strings.ToLower(*text))
+		default:
+			doc[name] = value(typ, []byte(*text), false)
+		}
+	}
+	return json.Marshal(doc)
+}
+
+func bytesType(typ string) bool {
+	return typ == "bit" || strings.HasSuffix(typ, "binary") || strings.HasSuffix(typ, "blob")
 }
 
 // canonicalType is the type by whose rules values are compared.
@@ -98,7 +134,7 @@ func value(typ string, v []byte, null bool) json.RawMessage {
 		return json.RawMessage(strconv.FormatFloat(f, 'g', -1, 32))
 	case strings.HasSuffix(typ, "int"), typ == "decimal", typ == "double", typ == "year", typ == "json":
 		return json.RawMessage(v)
-	case strings.HasSuffix(typ, "binary"), strings.HasSuffix(typ, "blob"), typ == "bit":
+	case bytesType(typ):
 		return quoted(`\x` + hex.EncodeToString(v))
 	case typ == "datetime" || typ == "timestamp":
 		return quoted(strings.Replace(string(v), " ", "T", 1))
