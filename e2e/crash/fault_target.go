@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/e2e/check"
+	"github.com/runnel-dev/runnel/e2e/servers"
 )
 
 // targetFaults are troubles of the targets, each of them for each target. None is a loss: a function waits for its target, and the
@@ -181,9 +182,9 @@ func restoreTarget(ctx context.Context, w *World, t *Target, r *rand.Rand) error
 		restore = func() { t.Server.Restore(w, copied) }
 	} else {
 		copied := filepath.Join(t.Server.Dir, "copy")
-		t.stop()
+		servers.Freeze(w, t.Server.PID()) // what a snapshot of its disk would hold
 		err := copyFolder(filepath.Join(t.Server.Dir, "data"), copied)
-		t.Server.Restart(w)
+		servers.Thaw(w, t.Server.PID())
 		if err != nil {
 			return err
 		}

@@ -171,9 +171,6 @@ func (c *Cluster) URL() string {
 // URL is where clients connect.
 func (n *Node) URL() string { return "nats://" + n.Addr }
 
-// PID is the number of the node's process.
-func (n *Node) PID() int { return n.cmd.Process.Pid }
-
 // Wait waits until every node is up, and has all of its streams and consumers.
 func (c *Cluster) Wait(t TB) {
 	t.Helper()

@@ -26,6 +26,9 @@ func (c *Cluster) CopyStore(t TB) (copied string) {
 	return copied
 }
 
+// PID is the number of the server's process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Freeze stops a process with SIGSTOP, and returns when each of its threads stands still.
 func Freeze(t TB, pid int) {
 	t.Helper()

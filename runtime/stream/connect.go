@@ -131,7 +131,8 @@ func connect(ctx context.Context, c *Conn, name string) (*Conn, error) {
 		nats.ReconnectBufSize(-1),
 		nats.Timeout(dialTimeout),
 		nats.FlusherTimeout(time.Minute),
-		nats.PingInterval(10*time.Second),
+		// Nobody may be told that a connection is dead: it is given up after 10 to 15 s.
+		nats.PingInterval(5*time.Second),
 		nats.MaxPingsOutstanding(2),
 		// Without a handler nats.go prints to the terminal. What is refused by permissions is never answered, so it is kept
 		// for those who wait; all else shows where it happens.
