@@ -29,9 +29,10 @@ var ciRuns = []fixedRun{
 	}},
 	{TopologySplit, 2, []string{"clickhouse", "postgres"}, []string{
 		"kill@*", "kill.agent", "kill.worker", "restart.*", "freeze.*", "second.*", "net.*.agent", "net.*.worker",
+		"target.*.analytics",
 	}},
 	{TopologyCluster, 3, []string{"elasticsearch", "clickhouse"}, []string{
-		"nats.*", "store.node", "target.*.search", "target.*.analytics", "net.*.target",
+		"nats.*", "store.node", "target.*.search", "net.*.target",
 	}},
 }
 

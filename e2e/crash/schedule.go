@@ -36,6 +36,9 @@ func NewSchedule(seed uint64, faults []Fault) *Schedule {
 // Next is the next step.
 func (s *Schedule) Next() Step {
 	step := Step{After: between(s.r, 200*time.Millisecond, 1500*time.Millisecond)}
+	if s.Packed {
+		step.After /= 5
+	}
 	s.begin()
 	s.take(&step, 0)
 	if step.Faults[0].Exclusive {
