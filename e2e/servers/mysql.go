@@ -26,7 +26,7 @@ func MySQL8(t TB, args ...string) *Server {
 	if err := os.CopyFS(dir+"/data", os.DirFS(home+"/template")); err != nil { // without auto.cnf: a server_uuid of its own
 		t.Fatal(err)
 	}
-	return mysql(t, dir, home+"/bin/mysqld", append([]string{"--basedir=" + home, "--lc-messages-dir=" + home + "/share",
+	return startMySQL(t, mysql{flavor: flavorMySQL, bin: home + "/bin/mysqld", id: 1, log: "binlog"}, dir, append([]string{"--basedir=" + home, "--lc-messages-dir=" + home + "/share",
 		"--character-sets-dir=" + home + "/share/charsets", "--innodb-log-file-size=4M", "--mysqlx=OFF", "--gtid-mode=ON",
 		"--enforce-gtid-consistency=ON", "--performance-schema=OFF"}, args...))
 }
@@ -53,24 +53,41 @@ func MariaDB(t TB, args ...string) *Server {
 	if err != nil {
 		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
 	}
-	return mysql(t, dir, bin, append([]string{"--innodb-log-file-size=16M", "--gtid-strict-mode=ON", "--skip-name-resolve"}, args...))
+	return startMySQL(t, mysql{flavor: flavorMariaDB, bin: bin, id: 1, log: "binlog"}, dir, append([]string{"--innodb-log-file-size=16M", "--gtid-strict-mode=ON", "--skip-name-resolve"}, args...))
 }
 
-// mysql starts either flavour, with fsync off: killed processes lose nothing, for the operating system lives on.
-func mysql(t TB, dir, bin string, args []string) *Server {
+// Flavors.
+const (
+	flavorMySQL   = "mysql"
+	flavorMariaDB = "mariadb"
+)
+
+// mysql is what a server of either flavour was started with; replicas are started alike.
+type mysql struct {
+	flavor, bin string
+	id          int    // server id
+	log         string // base name of the binlogs
+	args        []string
+}
+
+// startMySQL starts a server on the data in dir, with fsync off: killed processes lose nothing, for the operating system lives on.
+func startMySQL(t TB, m mysql, dir string, args []string) *Server {
 	t.Helper()
+	m.args = args
 	port := freePort(t)
 	all := append([]string{"--no-defaults", "--user=" + userName(t), "--datadir=" + dir + "/data", "--tmpdir=" + serverTemp(t, dir), "--socket=" + dir + "/s.sock",
-		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=1", "--log-bin=" + dir + "/data/binlog",
-		"--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--sync-binlog=0",
+		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=" + strconv.Itoa(m.id), "--log-bin=" + dir + "/data/" + m.log,
+		"--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--skip-slave-start", "--sync-binlog=0",
 		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4"}, args...)
-	return start(t, dir, port, nil, syscall.SIGTERM, func() error {
+	s := start(t, dir, port, nil, syscall.SIGTERM, func() error {
 		c, err := client.Connect(fmt.Sprintf("127.0.0.1:%d", port), "root", "", "")
 		if err != nil {
 			return err
 		}
 		return c.Close()
-	}, nil, bin, all...)
+	}, nil, m.bin, all...)
+	s.mysql = m
+	return s
 }
 
 // serverTemp is a folder for temporary files of one server.

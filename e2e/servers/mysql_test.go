@@ -50,6 +50,18 @@ func TestMySQL(t *testing.T) {
 			if got := run("SELECT count(*) FROM shop.t"); got != "2" {
 				t.Errorf("rows after kill -9: got %s, want 2", got)
 			}
+			copied := s.MySQLBackup(t)
+			r := s.MySQLReplica(t)
+			run("INSERT INTO shop.t VALUES (3)")
+			r.MySQLPromote(t, s)
+			s.MySQLRestore(t, copied)
+			if got := run("SELECT count(*) FROM shop.t"); got != "2" {
+				t.Errorf("rows after a restore: got %s, want 2", got)
+			}
+			s = r
+			if got := run("SELECT count(*) FROM shop.t"); got != "3" {
+				t.Errorf("rows of the promoted replica: got %s, want 3", got)
+			}
 		})
 	}
 }

@@ -70,6 +70,7 @@ type Server struct {
 	done  chan struct{}
 
 	postgres postgres // of a PostgreSQL server
+	mysql    mysql    // of one of MySQL or MariaDB
 }
 
 // Kill stops the server the hard way (crash tests), its children too: PostgreSQL starts no second time before they are gone.
