@@ -37,8 +37,8 @@ var ciRuns = []fixedRun{
 }
 
 // unnamed are the faults that no run names.
-func unnamed(runs []fixedRun) (missing []string) {
-	for _, f := range faults() {
+func unnamed(db database, runs []fixedRun) (missing []string) {
+	for _, f := range faults(db) {
 		if !slices.ContainsFunc(runs, func(r fixedRun) bool { return matches(f.Name, r.faults) }) {
 			missing = append(missing, f.Name)
 		}
@@ -56,6 +56,10 @@ func matches(name string, patterns []string) bool {
 // fixed does a set of runs at the same time, most of which is waiting, and fails where a run fails or a fault that it names was not
 // injected.
 func (o *options) fixed(ctx context.Context, runs []fixedRun) error {
+	db, err := databaseOf(o.source)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "runnel-crash")
 	if err != nil {
@@ -85,7 +89,7 @@ func (o *options) fixed(ctx context.Context, runs []fixedRun) error {
 		})
 	}
 	err = all.Wait()
-	if missing := sum.missing(runs); err == nil && len(missing) > 0 {
+	if missing := sum.missing(db, runs); err == nil && len(missing) > 0 {
 		err = fmt.Errorf("%d faults were not injected: %v", len(missing), missing)
 		sum.failed(err)
 	}
@@ -95,8 +99,8 @@ func (o *options) fixed(ctx context.Context, runs []fixedRun) error {
 }
 
 // missing are the faults that runs name and that were not injected.
-func (r *Report) missing(runs []fixedRun) (missing []string) {
-	for _, f := range faults() {
+func (r *Report) missing(db database, runs []fixedRun) (missing []string) {
+	for _, f := range faults(db) {
 		named := slices.ContainsFunc(runs, func(run fixedRun) bool { return matches(f.Name, run.faults) })
 		if named && r.ledger.Faults[f.Name] == 0 {
 			missing = append(missing, f.Name)

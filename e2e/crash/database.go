@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/runnel-dev/runnel/e2e/check"
-	"github.com/runnel-dev/runnel/e2e/equal"
-	"github.com/runnel-dev/runnel/e2e/shop"
 )
 
 // slotName is the source's.
@@ -44,20 +42,6 @@ func execute(ctx context.Context, url string, statements ...string) error {
 // execute runs statements on the source.
 func (w *World) execute(ctx context.Context, statements ...string) error {
 	return execute(ctx, w.Source.PostgresURL(), statements...)
-}
-
-// until waits for a query of the source to give true.
-func (w *World) until(ctx context.Context, sql string) error {
-	for {
-		var ok bool
-		err := w.query(ctx, sql, &ok)
-		if ok {
-			return nil
-		}
-		if p := pause(ctx, 100*time.Millisecond); p != nil {
-			return errors.Join(fmt.Errorf("never became true: %s: %w", sql, p), err)
-		}
-	}
 }
 
 // SQLSTATE codes, https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -106,13 +90,9 @@ func (w *World) settled(ctx context.Context, targets ...*Target) error {
 		return err
 	}
 	defer w.Traffic.Resume()
-	tables := map[string]*equal.Table{}
-	for _, s := range shop.Tables {
-		t, err := equal.Source(ctx, w.Source.PostgresURL(), s.Name, s.Key)
-		if err != nil {
-			return err
-		}
-		tables[s.Name] = t
+	tables, err := w.tables(ctx)
+	if err != nil {
+		return err
 	}
 	for _, t := range targets {
 		for {

@@ -55,16 +55,16 @@ func (f Fault) lane() string {
 	}
 }
 
-// faults is everything that can be injected.
-func faults() []Fault {
-	return slices.Concat(killFaults, netFaults, natsFaults, storeFaults, sourceFaults, targetFaults)
+// faults is everything that can be injected with a kind of source.
+func faults(db database) []Fault {
+	return slices.Concat(killFaults, netFaults, natsFaults, storeFaults, db.Faults(), targetFaults)
 }
 
 // choose gives the faults that the patterns name (path.Match; none means all) and that this world can have, in a fixed order.
 func choose(w *World, patterns []string) ([]Fault, error) {
 	var out []Fault
 	used := map[string]bool{}
-	for _, f := range faults() {
+	for _, f := range faults(w.DB) {
 		named := len(patterns) == 0
 		for _, p := range patterns {
 			ok, err := path.Match(p, f.Name)

@@ -15,7 +15,7 @@ import (
 var storeFaults = []Fault{
 	{
 		Name:      "store.old",
-		What:      "JetStream's store is replaced by a copy of a moment ago; the slot still has what was lost since: it is published again",
+		What:      "JetStream's store is replaced by a copy of a moment ago; the source's log still has what was lost since: it is published again",
 		Exclusive: true,
 		Inject:    loseTail(),
 	},
@@ -28,7 +28,7 @@ var storeFaults = []Fault{
 	},
 	{
 		Name:      "store.older",
-		What:      "JetStream's store is replaced by a copy that the slot has left behind: the agent halts at a gap, and --resnapshot heals it",
+		What:      "JetStream's store is replaced by a copy that the source's log has left behind: the agent halts at a gap, and --resnapshot heals it",
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, _ *rand.Rand) error {
 			began, err := w.flowing(ctx)
@@ -39,7 +39,7 @@ var storeFaults = []Fault{
 			if err != nil {
 				return err
 			}
-			if err := w.passed(ctx); err != nil {
+			if err := w.DB.Passed(ctx, w); err != nil {
 				return err
 			}
 			if err := restore(); err != nil {

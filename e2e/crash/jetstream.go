@@ -102,30 +102,12 @@ func (p *Process) down() {
 	p.Kill()
 }
 
-// passed waits until the source's slot has released everything that was written until now.
-func (w *World) passed(ctx context.Context) error {
-	var here string
-	if err := w.query(ctx, "select pg_current_wal_lsn()::text", &here); err != nil {
-		return err
-	}
-	for {
-		var past bool
-		err := w.query(ctx, fmt.Sprintf("select coalesce(bool_or(confirmed_flush_lsn > '%s'), false) from pg_replication_slots where slot_name = 'runnel_%s'", here, SourceName), &past)
-		if err == nil && past {
-			return nil
-		}
-		if e := pause(ctx, 200*time.Millisecond); e != nil {
-			return fmt.Errorf("the slot does not come past %s: %w", here, errors.Join(e, err))
-		}
-	}
-}
-
 // passGap waits until an agent stops at a gap, and does what its message says.
 func (w *World) passGap(ctx context.Context) error {
 	if _, err := w.AwaitLog(ctx, w.Agents, "gap: "); err != nil {
 		return err
 	}
-	if _, err := w.AwaitLog(ctx, w.Agents, "run once with --resnapshot"); err != nil {
+	if _, err := w.AwaitLog(ctx, w.Agents, "run once with --resnapshot", "--resnapshot, which"); err != nil {
 		return fmt.Errorf("a gap without the way out: %w", err)
 	}
 	return w.Resnapshot(ctx)

@@ -19,6 +19,7 @@ import (
 
 // options of the command line.
 type options struct {
+	source   string
 	seconds  int
 	seed     uint64
 	topology string
@@ -47,7 +48,7 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 50, "length of the traffic with faults")
 	flag.Uint64Var(&o.seed, "seed", 0, "seed of the schedule; 0: a random one, which is printed")
 	flag.StringVar(&o.topology, "topology", "", "run, split or cluster; default: by the seed")
-	source := flag.String("source", "postgres", "kind of the source")
+	flag.StringVar(&o.source, "source", kindPostgres, "kind of the source: postgres, mysql or mariadb")
 	targets := flag.String("target", "elasticsearch,clickhouse,postgres", "kinds of targets")
 	faultNames := flag.String("faults", "", "names or patterns of faults; default: all that apply")
 	list := flag.Bool("list", false, "list the faults and end")
@@ -58,15 +59,16 @@ func main() {
 	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
 	flag.Parse()
 	o.out = os.Stdout
+	db, err := databaseOf(o.source)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "crash:", err)
+		os.Exit(2)
+	}
 	if *list {
-		for _, f := range faults() {
+		for _, f := range faults(db) {
 			fmt.Printf("%-28s %s\n", f.Name, f.What)
 		}
 		return
-	}
-	if *source != "postgres" {
-		fmt.Fprintf(os.Stderr, "crash: --source %s: expected postgres\n", *source)
-		os.Exit(2)
 	}
 	o.targets, o.faults = split(*targets), split(*faultNames)
 	if o.seed == 0 {
@@ -74,7 +76,6 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var err error
 	if *ci {
 		err = o.fixed(ctx, ciRuns)
 	} else {
@@ -96,7 +97,11 @@ func (o *options) run(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return report, err
 	}
-	w := &World{Seed: o.seed, Topology: o.layout(), Dir: dir, binary: o.binary, marks: map[*Process]int64{}}
+	db, err := databaseOf(o.source)
+	if err != nil {
+		return report, err
+	}
+	w := &World{DB: db, Seed: o.seed, Topology: o.layout(), Dir: dir, binary: o.binary, marks: map[*Process]int64{}}
 	err = guard(func() error { return o.live(ctx, w, report) })
 	for _, p := range w.processes() {
 		report.ledger.Kills += p.Kills()
@@ -138,6 +143,9 @@ func (o *options) again() string {
 	if o.once {
 		length = fmt.Sprintf("--once --rate %d", o.rate)
 	}
+	if o.source != kindPostgres {
+		length = "--source " + o.source + " " + length
+	}
 	s := fmt.Sprintf("./scripts/crash %s --seed %d --topology %s --target %s", length, o.seed, o.layout(), strings.Join(o.targets, ","))
 	if len(o.faults) > 0 {
 		s += " --faults '" + strings.Join(o.faults, ",") + "'"
@@ -155,7 +163,7 @@ func (o *options) layout() Topology {
 
 // live builds the world, drives the schedule, and checks.
 func (o *options) live(ctx context.Context, w *World, report *Report) error {
-	w.Logf("seed %d, topology %s, targets %s, in %s", o.seed, w.Topology, strings.Join(o.targets, ", "), w.Dir)
+	w.Logf("source %s, seed %d, topology %s, targets %s, in %s", o.source, o.seed, w.Topology, strings.Join(o.targets, ", "), w.Dir)
 	if w.binary == "" {
 		w.binary = filepath.Join(w.Dir, "runnel")
 		if err := compile(ctx, w.binary); err != nil {
@@ -175,7 +183,7 @@ func (o *options) live(ctx context.Context, w *World, report *Report) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("no fault applies to topology %s", w.Topology)
 	}
-	w.Traffic = &Traffic{url: func() string { return w.Source.PostgresURL() }, rate: o.rate, seed: o.seed}
+	w.Traffic = &Traffic{world: w, rate: o.rate, seed: o.seed}
 	if _, err := w.recovered(ctx); err != nil {
 		return err
 	}

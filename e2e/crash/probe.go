@@ -16,8 +16,7 @@ import (
 // probe writes an order into the source; it is tried until the source takes it.
 func (w *World) probe(ctx context.Context) (id int64, err error) {
 	for {
-		err = w.query(ctx, "insert into orders (id, customer_id, status, amount) values (nextval('order_ids'), 1, 'probe', 0) returning id", &id)
-		if err == nil {
+		if id, err = w.DB.Probe(ctx, w.Source); err == nil {
 			return id, nil
 		}
 		if p := pause(ctx, probeEvery); p != nil {

@@ -22,13 +22,7 @@ const (
 func (w *World) sample(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var looking sync.WaitGroup
-	server := &check.Server{Source: SourceName, Dial: func() (*nats.Conn, error) {
-		a, err := w.access()
-		if err != nil {
-			return nil, err
-		}
-		return nats.Connect(a.URL, nats.UserInfo(a.User, a.Password), nats.Timeout(2*time.Second))
-	}}
+	server := w.reader()
 	for _, t := range w.Targets {
 		looking.Go(func() {
 			rows, end := t.rows()
@@ -52,17 +46,27 @@ func (w *World) sample(ctx context.Context) (stop func()) {
 	})
 }
 
+// reader reads what Runnel keeps in NATS.
+func (w *World) reader() *check.Server {
+	return &check.Server{Source: SourceName, Dial: func() (*nats.Conn, error) {
+		a, err := w.access()
+		if err != nil {
+			return nil, err
+		}
+		return nats.Connect(a.URL, nats.UserInfo(a.User, a.Password), nats.Timeout(2*time.Second))
+	}}
+}
+
 // sampleSource looks at the source as it is at the moment, also after a failover.
 func (w *World) sampleSource(ctx context.Context, server *check.Server) {
-	s := &check.SourceSampler{Recorder: w.Recorder, Slot: slotName, End: server.End}
-	defer s.Close()
 	for ctx.Err() == nil {
-		if url := w.Source.PostgresURL(); url != s.URL {
-			s.Close()
-			s.URL = url
+		at := w.Source
+		s := w.DB.Sampler(w.Recorder, at, server.End)
+		for ctx.Err() == nil && w.Source == at {
+			_ = s.Look(ctx) // what cannot be reached is not looked at
+			_ = pause(ctx, lookAtSource)
 		}
-		_ = s.Look(ctx) // what cannot be reached is not looked at
-		_ = pause(ctx, lookAtSource)
+		s.Close()
 	}
 }
 

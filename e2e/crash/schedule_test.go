@@ -72,7 +72,7 @@ func TestScheduleRounds(t *testing.T) {
 // A packed round holds every fault once, in fewer steps, and never two of a lane together.
 func TestSchedulePacked(t *testing.T) {
 	t.Parallel()
-	all := faults()
+	all := faults(postgres{})
 	s := NewSchedule(5, all)
 	s.Company, s.Packed = 4, true
 	seen, steps := map[string]int{}, 0

@@ -12,12 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/runnel-dev/runnel/e2e/proxy"
 	"github.com/runnel-dev/runnel/e2e/servers"
-	"github.com/runnel-dev/runnel/e2e/shop"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -25,11 +23,11 @@ import (
 // SourceName is the captured source's name, so its stream is CDC_shop and its slot runnel_shop.
 const SourceName = "shop"
 
-// Small chunks, so that loads have many; frequent heartbeats, so that the slot moves.
+// Small chunks, so that loads have many. SPEC and SCHEMA are the source's.
 const sourceYAML = `kind: source
 name: shop
-postgres: {url: "${SHOP_URL}", heartbeat: 1s}
-tables: [public.customers, public.orders, public.order_items]
+SPEC
+tables: [SCHEMA.customers, SCHEMA.orders, SCHEMA.order_items]
 snapshot: {chunk_rows: 150}
 `
 
@@ -37,20 +35,20 @@ var functionYAML = map[string]string{
 	"elasticsearch": `---
 kind: function
 name: search
-from: shop.public.*
+from: shop.SCHEMA.*
 to: {elasticsearch: {url: "${SEARCH_URL}", index: "shop-{table}"}}
 `,
 	"clickhouse": `---
 kind: function
 name: analytics
-from: shop.public.*
+from: shop.SCHEMA.*
 to: {clickhouse: {url: "${ANALYTICS_URL}"}}
 `,
 	"postgres": `---
 kind: function
 name: warehouse
-from: shop.public.*
-to: {postgres: {url: "${WAREHOUSE_URL}"}}
+from: shop.SCHEMA.*
+to: {postgres: {url: "${WAREHOUSE_URL}", table: "public.{table}"}}
 `,
 }
 
@@ -67,12 +65,7 @@ func (w *World) build(ctx context.Context, kinds []string) error {
 	if err := w.link(); err != nil {
 		return err
 	}
-	c, err := pgx.Connect(ctx, w.Source.PostgresURL())
-	if err != nil {
-		return err
-	}
-	defer c.Close(ctx)
-	if err := shop.Create(ctx, c, existing); err != nil {
+	if err := w.DB.Create(ctx, w.Source); err != nil {
 		return err
 	}
 	yaml := sourceYAML
@@ -80,6 +73,7 @@ func (w *World) build(ctx context.Context, kinds []string) error {
 		yaml += functionYAML[t.Kind]
 	}
 	file := filepath.Join(w.Dir, "shop.yaml")
+	yaml = strings.NewReplacer("SPEC", w.DB.Spec(), "SCHEMA", w.DB.Schema()).Replace(yaml)
 	if err := os.WriteFile(file, []byte(yaml), 0o644); err != nil {
 		return err
 	}
@@ -100,7 +94,7 @@ func (w *World) build(ctx context.Context, kinds []string) error {
 func (w *World) startServers(kinds []string) error {
 	var g errgroup.Group
 	g.Go(func() error {
-		return guard(func() error { w.Source = servers.Postgres(w, 17, sourceSettings...); return nil })
+		return guard(func() error { w.Source = w.DB.Start(w); return nil })
 	})
 	for _, kind := range kinds {
 		t := &Target{Kind: kind, Function: functionOf[kind], Link: "worker-" + functionOf[kind]}
@@ -167,7 +161,7 @@ func (w *World) link() error {
 	if err != nil {
 		return err
 	}
-	w.env = append(os.Environ(), "SHOP_URL="+postgresURL(at), failpoint.SettleVariable+"="+settle.String())
+	w.env = append(os.Environ(), "SHOP_URL="+w.DB.URL(at), failpoint.SettleVariable+"="+settle.String())
 	for _, t := range w.Targets {
 		if at, err = through(t.Link, t.Server.Addr); err != nil {
 			return err

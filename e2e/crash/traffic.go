@@ -8,15 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/runnel-dev/runnel/e2e/shop"
 )
 
 // Traffic writes into the source as long as the world lasts: where the source is away or refuses, it tries again. What was
 // committed is what the source's journal says, so a commit whose answer was lost needs no care.
 type Traffic struct {
-	url    func() string // of the source as it is now
+	world  *World
 	rate   int
 	seed   uint64
 	failed atomic.Int64 // how often the source was not there
@@ -53,8 +51,7 @@ func (t *Traffic) begin() {
 func (t *Traffic) write(ctx context.Context) {
 	for ctx.Err() == nil {
 		t.seed++
-		s := shop.Traffic{URL: t.url() + "&application_name=" + applicationName, Seed: t.seed, Rate: t.rate}
-		if err := s.Run(ctx); err != nil {
+		if err := t.world.DB.Write(ctx, t.world.Source, &shop.Traffic{Seed: t.seed, Rate: t.rate}); err != nil {
 			t.failed.Add(1)
 		}
 		_ = pause(ctx, 200*time.Millisecond)
@@ -70,17 +67,16 @@ func (t *Traffic) truncate(ctx context.Context) {
 
 // Truncate empties a table; where the source is away, it does not.
 func (t *Traffic) Truncate(ctx context.Context) {
-	c, err := pgx.Connect(ctx, t.url()+"&application_name="+applicationName)
-	if err != nil {
-		return
-	}
-	defer c.Close(context.WithoutCancel(ctx))
-	if _, err := c.Exec(ctx, "set lock_timeout = '2s'; truncate order_items"); err != nil {
+	if err := t.world.DB.Truncate(ctx, t.world.Source); err != nil {
 		t.failed.Add(1)
 	}
 }
 
-const truncateEvery = 12 * time.Second
+// A table is emptied so often, and waits for others for so long.
+const (
+	truncateEvery  = 12 * time.Second
+	truncateWithin = 2 * time.Second
+)
 
 // Pause ends the writing and waits until no transaction of it is open in the source.
 func (t *Traffic) Pause(ctx context.Context) error {
@@ -91,7 +87,7 @@ func (t *Traffic) Pause(ctx context.Context) error {
 		<-t.ended
 	}
 	for {
-		n, err := t.sessions(ctx)
+		n, err := t.world.DB.Sessions(ctx, t.world.Source)
 		if err == nil && n == 0 {
 			return nil
 		}
@@ -99,16 +95,6 @@ func (t *Traffic) Pause(ctx context.Context) error {
 			return fmt.Errorf("the traffic does not come to rest, %d sessions are open: %w", n, errors.Join(e, err))
 		}
 	}
-}
-
-func (t *Traffic) sessions(ctx context.Context) (n int, err error) {
-	c, err := pgx.Connect(ctx, t.url())
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close(context.WithoutCancel(ctx))
-	err = c.QueryRow(ctx, "select count(*) from pg_stat_activity where application_name = $1", applicationName).Scan(&n)
-	return n, err
 }
 
 // Resume goes on after a Pause; the last one of several counts.

@@ -14,16 +14,15 @@ import (
 // verify holds targets and stream against the source, which nobody changes any more.
 func (w *World) verify(ctx context.Context, r *Report) error {
 	report := &r.checked
-	if err := w.query(ctx, "select count(*) from journal", &r.ledger.Events); err != nil {
-		return err
-	}
-	tables := map[string]*equal.Table{}
-	for _, s := range shop.Tables {
-		t, err := equal.Source(ctx, w.Source.PostgresURL(), s.Name, s.Key)
+	for _, err := range w.DB.Journal(ctx, w.Source) {
 		if err != nil {
 			return err
 		}
-		tables[s.Name] = t
+		r.ledger.Events++
+	}
+	tables, err := w.tables(ctx)
+	if err != nil {
+		return err
 	}
 	if err := w.catchUp(ctx, tables, report); err != nil {
 		return err
@@ -98,7 +97,7 @@ func (w *World) history(ctx context.Context, tables map[string]*equal.Table, rep
 		targets[t.Function] = t.Function
 	}
 	return report.Stream(check.Stream{
-		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: check.Committed(ctx, w.Source.PostgresURL()),
-		Tables: tables, Reread: []string{"notes"}, Targets: targets,
+		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: w.DB.Journal(ctx, w.Source),
+		Tables: tables, Reread: w.DB.Reread(tables), Targets: targets,
 	}, w.Recorder.All)
 }

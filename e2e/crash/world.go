@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/e2e/proxy"
 	"github.com/runnel-dev/runnel/e2e/servers"
@@ -45,6 +43,7 @@ type World struct {
 	Topology Topology
 	Dir      string // of logs and data; kept when the run fails
 
+	DB      database
 	Source  *servers.Server // the primary; an exclusive fault that fails over puts the new one here
 	Targets []*Target
 	NATS    *servers.Cluster // nil where JetStream is embedded
@@ -227,19 +226,6 @@ func (w *World) Cleanup(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cleanups = append(w.cleanups, f)
-}
-
-// query asks the source for one value.
-func (w *World) query(ctx context.Context, sql string, into any) error {
-	c, err := pgx.Connect(ctx, w.Source.PostgresURL())
-	if err != nil {
-		return fmt.Errorf("ask the source: %w", err)
-	}
-	defer c.Close(context.WithoutCancel(ctx))
-	if err := c.QueryRow(ctx, sql).Scan(into); err != nil {
-		return fmt.Errorf("ask the source: %s: %w", sql, err)
-	}
-	return nil
 }
 
 // close ends everything that the world started.
