@@ -331,6 +331,19 @@ func TestStreamLost(t *testing.T) {
 	}
 }
 
+// TestEverythingLost: where JetStream's files are gone and an operator has all read again, what vanished meanwhile is swept.
+func TestEverythingLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	if load := w.record().Load; !load.Sweep {
+		t.Errorf("the load is %+v, want one that sweeps", load)
+	}
+}
+
 // A stream that is deleted while an agent runs ends it: the stream is not its to make again.
 func TestStreamDeleted(t *testing.T) {
 	t.Parallel()

@@ -149,7 +149,7 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 	}
 	switch {
 	case end.Message == nil && !rec.found:
-		p.untouched = true
+		p.untouched, p.load.Sweep = true, a.cfg.Resnapshot // by order: JetStream's files are gone, and targets may hold what vanished since
 		return p, begin(log)
 	case end.Message == nil && end.Last < rec.Sequence: // all of it is gone: from where the slot began, if that is still there
 		p.group, p.untouched, p.newLoad, p.load.Sweep = at(p.first), true, true, true
