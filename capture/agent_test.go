@@ -26,6 +26,7 @@ import (
 
 var (
 	stride  = flag.Int("stride", 29, "let the agent die at each n-th call only")
+	seeds   = flag.Uint64("seeds", 2, "random schedules of deaths in a load")
 	verbose = flag.Bool("agentlog", false, "print the agents' logs")
 )
 

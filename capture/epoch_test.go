@@ -92,7 +92,7 @@ func TestEpochsDeath(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprint("After=", after), func(t *testing.T) {
 			t.Parallel()
-			for n := 1; death(t, n, false, after, shortEpochs); n += 2 * *stride {
+			for n := 1; death(t, n, false, after, shortEpochs); n += 4 * *stride {
 			}
 		})
 	}

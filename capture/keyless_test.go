@@ -15,7 +15,7 @@ func TestDeathsWithoutAKey(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprint("After=", after), func(t *testing.T) {
 			t.Parallel()
-			for n := 11; n < 18; n += max(1, *stride/10) {
+			for n := 11; n < 18; n += max(1, *stride/5) {
 				deathsWithoutAKey(t, n, after)
 			}
 		})

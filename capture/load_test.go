@@ -157,7 +157,7 @@ func TestTableDropped(t *testing.T) {
 // TestDeaths kills one agent after the other at random calls, under load.
 func TestDeaths(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(5) {
+	for seed := range *seeds {
 		t.Run(fmt.Sprintf("Seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, seed)
