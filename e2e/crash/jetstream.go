@@ -66,11 +66,16 @@ func (w *World) data() string { return filepath.Join(w.Dir, "data") }
 // keepStore makes a copy of what JetStream holds now; restore puts it back in place of what is there then, with all that was
 // acknowledged since lost. With parts it puts back only these (servers.StreamFolder).
 func (w *World) keepStore() (restore func(parts ...string) error, err error) {
+	if err := os.RemoveAll(w.kept); err != nil { // a long run makes many
+		return nil, fmt.Errorf("remove the copy before: %w", err)
+	}
 	if w.NATS != nil {
 		copied := w.NATS.CopyStore(w)
+		w.kept = copied
 		return func(parts ...string) error { w.NATS.RestoreStore(w, copied, parts...); return nil }, nil
 	}
 	p, copied := w.Run[0], filepath.Join(w.Dir, fmt.Sprintf("copy-%d", time.Now().UnixNano()))
+	w.kept = copied
 	servers.Freeze(w, p.PID())
 	defer servers.Thaw(w, p.PID())
 	if err := os.CopyFS(copied, os.DirFS(w.data())); err != nil {

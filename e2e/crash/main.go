@@ -37,11 +37,16 @@ type options struct {
 const ledgerFile = "e2e/crash/ledger.json"
 
 // rate of the traffic in transactions a second: two cores carry three targets and the faults too. In a fixed set, whose runs go on
-// at the same time, it is lower.
+// at the same time, it is lower; and in a long one, whose rows are looked at again and again, read after each gap, and judged at the
+// end: what makes it long is faults.
 const (
 	rate      = 80
 	fixedRate = 25
+	usual     = 900 // seconds with that rate
 )
+
+// rateFor is the rate of a run that nobody gave one.
+func rateFor(seconds int) int { return max(rate*usual/max(seconds, usual), 5) }
 
 func main() {
 	var o options
@@ -54,7 +59,7 @@ func main() {
 	list := flag.Bool("list", false, "list the faults and end")
 	flag.BoolVar(&o.keep, "keep", false, "keep logs and data also when nothing was found")
 	ci := flag.Bool("ci", false, "a fixed set of runs that injects every fault once, in the least time")
-	flag.IntVar(&o.rate, "rate", rate, "transactions a second")
+	flag.IntVar(&o.rate, "rate", 0, fmt.Sprintf("transactions a second; default: %d, fewer in a long run", rate))
 	flag.BoolVar(&o.once, "once", false, "instead of the length: until every fault was injected once")
 	flag.BoolVar(&o.record, "record", false, "add the account to "+ledgerFile)
 	flag.Parse()
@@ -69,6 +74,9 @@ func main() {
 			fmt.Printf("%-28s %s\n", f.Name, f.What)
 		}
 		return
+	}
+	if o.rate == 0 {
+		o.rate = rateFor(o.seconds)
 	}
 	o.targets, o.faults = split(*targets), split(*faultNames)
 	if o.seed == 0 {
@@ -140,6 +148,9 @@ func (o *options) account(report *Report, err error) error {
 // again is the command that repeats the run.
 func (o *options) again() string {
 	length := fmt.Sprintf("--seconds %d", o.seconds)
+	if o.rate != rateFor(o.seconds) {
+		length += fmt.Sprintf(" --rate %d", o.rate)
+	}
 	if o.once {
 		length = fmt.Sprintf("--once --rate %d", o.rate)
 	}

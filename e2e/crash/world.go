@@ -60,6 +60,7 @@ type World struct {
 	env      []string // of all processes
 	links    map[string][]*proxy.Proxy
 	dataDisk *servers.Disk // under the data folder of `runnel run`; nil where it cannot be filled
+	kept     string        // the last copy of JetStream's store
 	marks    map[*Process]int64
 	mu       sync.Mutex
 	cleanups []func()
