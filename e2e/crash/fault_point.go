@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,6 +31,7 @@ const (
 	ending                // the process is told to stop
 	truncating            // a table is emptied
 	aged                  // the stream is old enough that the slot moves
+	moving                // others of its role come, and take their share
 	filling               // a function asks for its tables to be read again
 )
 
@@ -54,6 +56,7 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.BarrierBefore: {6, truncating}, failpoint.BarrierAfter: {6, truncating},
 	failpoint.SweepBefore: {6, truncating}, failpoint.SweepAfter: {6, truncating},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
+	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, working},
 }
 
 // reachedWithin bounds how long a failpoint is waited for: it lies on the way of work that goes on all the time.
@@ -84,12 +87,15 @@ func (w *World) reaches(name failpoint.Name) bool {
 		return w.Target("warehouse") != nil
 	case failpoint.SweepBefore, failpoint.SweepAfter:
 		return w.Target("search") != nil || w.Target("analytics") != nil
+	case failpoint.MoveBefore, failpoint.MoveReleased:
+		return len(w.Workers) > 1
 	default:
 		return true
 	}
 }
 
-// killAt begins a life that ends at the failpoint. Others of its role are kept away until then: they would do the work.
+// killAt begins a life that ends at the failpoint. Others of its role are kept away until then: they would do the work,
+// and where that is to take some of it over, they come once it has all.
 func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) error {
 	t, role := triggers[name], w.Agents
 	if failpoint.Points[name].Role == failpoint.Worker {
@@ -110,7 +116,7 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		}
 		defer w.Traffic.Resume()
 	}
-	release := w.Hold(role[1:]...)
+	release := sync.OnceFunc(w.Hold(role[1:]...))
 	defer release()
 	life := Life{Failpoints: failpoint.Trigger{Name: name, Action: failpoint.Kill, Hit: 1 + r.IntN(t.hits)}.String()}
 	if t.way == loading {
@@ -125,6 +131,12 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		if err := w.runnel(ctx, "backfill", w.Targets[r.IntN(len(w.Targets))].Function, "--detach"); err != nil {
 			return err
 		}
+	}
+	if t.way == moving {
+		if _, err := w.recovered(ctx); err != nil { // it has all partitions
+			return err
+		}
+		release()
 	}
 	return w.diesAt(ctx, p, name, t, from)
 }

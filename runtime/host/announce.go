@@ -22,13 +22,38 @@ func (h *Host) introduce(ctx context.Context) bool {
 	return false
 }
 
-// announce renews the announcement, with the functions' status, and tells the observer of their lag.
+// every is how often the announcement is renewed.
+func (h *Host) every() time.Duration { return min(h.cfg.Lease/4, time.Second) }
+
+// tell has the announcement renewed at once: others wait for what has changed.
+func (h *Host) tell() {
+	select {
+	case h.changes <- struct{}{}:
+	default:
+	}
+}
+
+// announce renews the announcement, with the functions' status, and tells the observer of their lag; and at once when partitions
+// come or go.
 func (h *Host) announce(ctx context.Context) {
-	every := min(h.cfg.Lease/4, time.Second)
+	tick := time.NewTicker(h.every())
+	defer tick.Stop()
 	last := time.Now()
-	for sleep(ctx, every) == nil {
+	status := map[string]registry.FunctionStatus{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.changes:
+			if sleep(ctx, min(h.every()/50, gather)) != nil {
+				return
+			}
+			_ = h.put(ctx, status) // else the next tick does
+			continue
+		case <-tick.C:
+		}
 		now := time.Now()
-		status := map[string]registry.FunctionStatus{}
+		status = map[string]registry.FunctionStatus{}
 		for name, f := range h.known() {
 			s, hosted := f.status(now.Sub(last))
 			if !hosted {
@@ -46,12 +71,16 @@ func (h *Host) announce(ctx context.Context) {
 	}
 }
 
+// gather is how long changes of what a worker owns are gathered before they are announced.
+const gather = 10 * time.Millisecond
+
 func (h *Host) put(ctx context.Context, status map[string]registry.FunctionStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.Lease/2)
 	defer cancel()
 	name, _ := os.Hostname()
 	_, err := h.cfg.World.Bucket(registry.BucketWorkers).Put(ctx, h.instance, encode(registry.Worker{
-		Host: name, PID: os.Getpid(), Space: processSpace(), Started: started, Status: status,
+		Host: name, PID: os.Getpid(), Space: processSpace(), Started: started,
+		Functions: h.cfg.Functions, Labels: h.cfg.Labels, Leaving: h.leaving.Load(), Owns: h.owns(), Status: status,
 	}))
 	return err
 }

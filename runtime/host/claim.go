@@ -16,10 +16,12 @@ import (
 
 func (l *lane) owners() Bucket { return l.host.cfg.World.Bucket(registry.BucketOwners) }
 
-// claim waits until the partition is ours.
+// claim waits until the partition is ours: until it is free, and our share.
 func (l *lane) claim(ctx context.Context) error {
+	l.seen = 0
 	for {
-		taken, err := l.take(ctx)
+		mine := l.g.share.of(l.partition) == l.host.instance
+		taken, err := l.take(ctx, mine)
 		if taken {
 			return nil
 		}
@@ -31,18 +33,40 @@ func (l *lane) claim(ctx context.Context) error {
 			l.log.WarnContext(ctx, "cannot claim the partition; it is tried again", "error", err)
 		}
 		pause := l.host.cfg.Lease / 20
-		if err := sleep(ctx, pause+rand.N(pause+1)); err != nil {
+		if !mine && err == nil {
+			pause = l.host.cfg.Lease
+		}
+		if err := l.wait(ctx, pause+rand.N(pause+1)); err != nil {
 			return err
 		}
 	}
 }
 
-// take wins the partition's record if nobody who lives holds it.
-func (l *lane) take(ctx context.Context) (bool, error) {
-	asked := time.Now()
-	if err := l.serves(ctx); err != nil {
-		return false, err
+// wait sleeps until something may have changed.
+func (l *lane) wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.woken:
+	case <-t.C:
 	}
+	return nil
+}
+
+// wake ends such a wait.
+func (l *lane) wake() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// take wins the partition's record if nobody who lives holds it, and if it is our share; or where nobody whose share it is has come
+// for it since the last look, at least a lease ago.
+func (l *lane) take(ctx context.Context, mine bool) (bool, error) {
+	asked := time.Now()
 	o, e, err := l.look(ctx)
 	if errors.Is(err, stream.ErrNotFound) {
 		o = registry.Owner{Floor: l.g.record.Start}
@@ -50,6 +74,9 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	if o.Instance != l.host.instance { // our own name: KV lost a release, or its answer
+		if !mine && !l.lies(e.Revision, asked) {
+			return false, nil
+		}
 		gone, err := l.host.presence.gone(ctx, o.Instance)
 		if err != nil || !gone {
 			return false, err
@@ -58,7 +85,11 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 			l.g.log.InfoContext(ctx, "taking over partitions from a worker that is gone", "owner", o.Instance)
 		}
 	}
+	if err := l.serves(ctx); err != nil {
+		return false, err
+	}
 	failpoint.At(failpoint.ClaimBefore)
+	before := o.Instance
 	o.Instance, o.Turn = l.host.instance, o.Turn+1
 	revision, err := l.store(ctx, o, e.Revision)
 	if errors.Is(err, stream.ErrConflict) {
@@ -70,8 +101,19 @@ func (l *lane) take(ctx context.Context) (bool, error) {
 	l.owner, l.revision, l.unsure, l.confirmed = o, revision, false, asked
 	l.read, l.proven = o.Floor, o.Floor.Sequence
 	l.floorAt, l.looked = asked, asked
+	if before != "" && before != l.host.instance {
+		l.predecessor = before
+	}
 	failpoint.At(failpoint.ClaimAfter)
 	return true, nil
+}
+
+// lies says whether the record has been the same for a lease.
+func (l *lane) lies(revision uint64, now time.Time) bool {
+	if l.seen != revision+1 {
+		l.seen, l.seenAt = revision+1, now
+	}
+	return now.Sub(l.seenAt) >= l.host.cfg.Lease
 }
 
 func (l *lane) look(ctx context.Context) (registry.Owner, stream.Entry, error) {

@@ -20,6 +20,9 @@ type Config struct {
 	// Functions are the names of the functions to host; none means all.
 	Functions []string
 
+	// Labels are what functions may ask of a worker in their specification.
+	Labels map[string]string
+
 	// NewHandler makes the handler of a function, with its references resolved. An error is tried again with backoff, one
 	// marked by sink.Halt halts the function.
 	NewHandler func(ctx context.Context, f *registry.Function) (sink.Handler, error)

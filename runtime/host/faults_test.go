@@ -394,7 +394,7 @@ func (o *owned) Handle(ctx context.Context, b sink.Batch) error {
 	return o.target.Handle(ctx, b)
 }
 
-// The partitions of a worker that is killed are taken over after its lease.
+// The partitions of a worker that is killed are taken over after its lease, and its consumers go.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	f := newFeeder(t, stream.Settings{Partitions: 2})
@@ -404,7 +404,15 @@ func TestTakeover(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := shared.registry.Workers.Put(t.Context(), "dead", []byte(`{"host":"elsewhere","pid":1}`)); err != nil {
+	if _, err := shared.registry.Workers.Put(t.Context(), "dead", fmt.Appendf(nil, `{"host":"elsewhere","pid":1,"functions":[%q]}`, name)); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(shared.conn.NC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := fmt.Sprintf("%s-g1-p%d-dead", name, 1)
+	if _, err := js.CreateConsumer(t.Context(), f.stream.Name(), jetstream.ConsumerConfig{Name: left, AckPolicy: jetstream.AckAllPolicy, AckWait: 24 * time.Hour, MemoryStorage: true}); err != nil {
 		t.Fatal(err)
 	}
 	f.put(f.schema, keys(1, 10)...)
@@ -418,6 +426,10 @@ func TestTakeover(t *testing.T) {
 	if o := owner(t, name, 1, 0); o.Turn != 4 {
 		t.Errorf("turn %d", o.Turn)
 	}
+	waitFor(t, "the dead worker's consumer is deleted", func() bool {
+		_, err := js.Consumer(t.Context(), f.stream.Name(), left)
+		return errors.Is(err, jetstream.ErrConsumerNotFound)
+	})
 }
 
 // Workers freeze one after the other and wake up late; the target, which keeps checkpoints, has every row exactly once.

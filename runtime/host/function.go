@@ -60,6 +60,9 @@ func (f *function) run(ctx context.Context) {
 	told := registry.State("")
 	for ctx.Err() == nil {
 		r, ok := f.record()
+		if ok && f.elsewhere(r) {
+			r, ok = registry.FunctionRecord{Reason: "it asks for workers with other labels"}, false
+		}
 		if r.State != told {
 			told = r.State
 			f.tell(r.State, r.Reason)
@@ -75,10 +78,20 @@ func (f *function) run(ctx context.Context) {
 	}
 }
 
+// elsewhere says whether the function asks for labels that this worker does not have. A specification that cannot be read asks for
+// none: it halts.
+func (f *function) elsewhere(r registry.FunctionRecord) bool {
+	spec, err := registry.ParseFunction(f.name, r.Spec)
+	return err == nil && !(&registry.Worker{Labels: f.host.cfg.Labels}).Fits(spec)
+}
+
 func (f *function) tell(s registry.State, reason string) {
 	what := s
 	if s == "" {
 		what = "deleted"
+		if reason != "" {
+			what = "placed on other workers"
+		}
 	}
 	f.log.Info("function is "+string(what), "reason", reason)
 	if observe := f.host.cfg.Observer.State; observe != nil {
@@ -151,7 +164,7 @@ func (f *function) halt(ctx context.Context, r registry.FunctionRecord, reason s
 			value := encode(now)
 			if e.Revision, err = bucket.Swap(ctx, f.name, value, e.Revision); err == nil {
 				e.Value = value
-				f.update(e) // the watch says it too, later
+				f.halted(e)
 				return
 			}
 		}
@@ -159,6 +172,16 @@ func (f *function) halt(ctx context.Context, r registry.FunctionRecord, reason s
 		if sleep(ctx, time.Second) != nil {
 			return
 		}
+	}
+}
+
+// halted is an update with what halt has written. The watch says it too, and may have gone on to what was written after it.
+func (f *function) halted(e stream.Entry) {
+	f.mu.Lock()
+	newer := f.entry.Revision > e.Revision
+	f.mu.Unlock()
+	if !newer {
+		f.update(e)
 	}
 }
 

@@ -27,6 +27,9 @@ type generation struct {
 	shapes  *shapes
 	writer  *writer
 	health  health
+	key     string // of its partitions' records, less the partition
+	share   share
+	entered time.Time // when its lanes were about to start
 
 	stop context.CancelFunc
 	once sync.Once
@@ -38,7 +41,7 @@ type generation struct {
 }
 
 func newGeneration(f *function, r registry.FunctionRecord) *generation {
-	return &generation{f: f, host: f.host, log: f.log.With("generation", r.Generation), record: r}
+	return &generation{f: f, host: f.host, log: f.log.With("generation", r.Generation), record: r, key: generationKey(f.name, r.Generation)}
 }
 
 // halt stops all lanes; the first reason counts.
@@ -65,13 +68,16 @@ func (g *generation) run(ctx context.Context) error {
 		writing.Go(func() { g.writer.combine(ctx) })
 	}
 	for p := range g.source.Partitions() {
-		l := newLane(g, p)
 		g.mu.Lock()
-		g.lanes = append(g.lanes, l)
+		g.lanes = append(g.lanes, newLane(g, p))
 		g.mu.Unlock()
+	}
+	g.host.enter(ctx, g)
+	for _, l := range g.all() {
 		reading.Go(func() { l.run(ctx) })
 	}
 	reading.Wait()
+	g.host.exit(g)
 	g.stop()
 	writing.Wait()
 	return g.why

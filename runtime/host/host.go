@@ -36,12 +36,16 @@ type Host struct {
 	log       *slog.Logger
 	instance  string // random: one run of this process
 	functions map[string]*function
-	mu        sync.Mutex // of functions
+	ready     map[string]*generation // that run, by key
+	mu        sync.Mutex             // of functions and ready
 	running   sync.WaitGroup
 	presence  *presence
 	schemas   *schemas
 	streams   *streams
-	lanes     atomic.Int64 // partitions that are read at the moment
+	leaving   atomic.Bool   // it stops
+	changes   chan struct{} // what it owns or is ready for has changed
+	news      chan struct{} // another worker announced something new
+	lanes     atomic.Int64  // partitions that are read at the moment
 }
 
 // New checks the configuration. It starts nothing.
@@ -51,8 +55,9 @@ func New(c Config) (*Host, error) {
 	}
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
-	h := &Host{cfg: c, log: c.Log, instance: hex.EncodeToString(id[:]), functions: map[string]*function{}}
-	h.presence = newPresence(c.World.Bucket(registry.BucketWorkers), c.Lease)
+	h := &Host{cfg: c, log: c.Log, instance: hex.EncodeToString(id[:]), functions: map[string]*function{}, ready: map[string]*generation{},
+		changes: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	h.presence = newPresence(c.World.Bucket(registry.BucketWorkers), c.Lease, h.heard)
 	h.schemas = newSchemas(c.World.Bucket(registry.BucketSchemas), c.SchemaWait)
 	h.streams = &streams{world: c.World, turn: make(chan struct{}, 1), open: map[string]*sourceEnds{}}
 	return h, nil
@@ -74,7 +79,11 @@ func (h *Host) Run(ctx context.Context) error {
 	background.Go(func() { h.announce(alive) })
 	background.Go(func() { h.presence.watch(alive, h.log) })
 	hosting, stop := context.WithCancel(ctx)
+	background.Go(func() { h.balance(hosting) })
+	background.Go(func() { h.handOver(hosting) })
 	err := h.watch(hosting)
+	h.leaving.Store(true) // its partitions are for others from now on, as they become free
+	h.tell()
 	stop()
 	h.running.Wait()
 	gone()

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -94,6 +95,14 @@ func (s *sourceStream) Consume(ctx context.Context, t Tap) (Feed, error) {
 		return nil, fmt.Errorf("create consumer %s: %w", t.Name, err)
 	}
 	return f, nil
+}
+
+func (s *sourceStream) Forget(ctx context.Context, name string) error {
+	err := s.js.DeleteConsumer(ctx, s.Name(), name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil
+	}
+	return err
 }
 
 // feed is a pull consumer on a connection.

@@ -49,6 +49,12 @@ type lane struct {
 	shape  *shape.Shape    // for that; nil where events stay as they are
 	shaped []byte          // what the batch's events became
 
+	woken       chan struct{} // it may be our turn
+	seen        uint64        // revision of the record at the last look while it was not ours, and 1; 0: none
+	seenAt      time.Time     // when it was seen first
+	predecessor string        // the worker that was gone, whose consumer may still be there
+
+	hold    atomic.Pointer[context.CancelFunc] // ends the work on the partition that we have
 	owned   atomic.Bool
 	oldest  atomic.Int64 // Unix milliseconds of the first message of the batch under way; 0 for none
 	current atomic.Pointer[consumer]
@@ -67,6 +73,7 @@ func newLane(g *generation, partition int) *lane {
 		key:     g.f.name + "." + strconv.FormatInt(g.record.Generation, 10) + "." + strconv.Itoa(partition),
 		subject: filter(g.spec, partition),
 		wanted:  map[string]bool{},
+		woken:   make(chan struct{}, 1),
 	}
 }
 
@@ -91,13 +98,10 @@ func (l *lane) run(ctx context.Context) {
 			l.end(err)
 			return
 		}
-		l.owned.Store(true)
-		l.host.lanes.Add(1)
-		err := l.work(ctx)
-		l.leave()
-		l.g.health.works(l.g, l) // it tries nothing any more
-		l.host.lanes.Add(-1)
-		l.owned.Store(false)
+		handed, err := l.own(ctx)
+		if handed {
+			continue
+		}
 		if !errors.Is(err, errLost) && !errors.Is(err, errStopped) {
 			l.end(err)
 			return
@@ -106,6 +110,37 @@ func (l *lane) run(ctx context.Context) {
 		if sleep(ctx, l.host.cfg.Lease/10) != nil {
 			return
 		}
+	}
+}
+
+// own works on the partition that we have, until it is lost or handed over.
+func (l *lane) own(ctx context.Context) (handed bool, err error) {
+	holding, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.hold.Store(&cancel)
+	l.owned.Store(true)
+	l.host.lanes.Add(1)
+	l.host.tell()
+	err = l.work(holding)
+	var h haltError
+	handed = ctx.Err() == nil && holding.Err() != nil && !errors.As(err, &h) && !errors.Is(err, errLost)
+	if handed {
+		failpoint.At(failpoint.MoveReleased)
+	}
+	l.hold.Store(nil)
+	l.owned.Store(false)
+	l.host.tell() // others wait for it
+	l.leave()
+	l.g.health.works(l.g, l) // it tries nothing any more
+	l.host.lanes.Add(-1)
+	return handed, err
+}
+
+// handOver ends the work on the partition: the batch is finished, the floor moved, the partition released.
+func (l *lane) handOver(to string) {
+	if cancel := l.hold.Load(); cancel != nil {
+		l.log.Info("the partition is handed over", "worker", to)
+		(*cancel)()
 	}
 }
 
@@ -154,7 +189,7 @@ func (l *lane) open(ctx context.Context) error {
 		return err
 	}
 	c, err := consume(ctx, l.g.source, Tap{
-		Name:    fmt.Sprintf("%s-g%d-p%d-%s", l.g.f.name, l.g.record.Generation, l.partition, l.host.instance),
+		Name:    l.consumerOf(l.host.instance),
 		Subject: l.subject,
 		From:    l.read.Sequence + 1,
 	}, l.host.cfg.Heartbeat, l.g.spec.Batch.Rows, l.host.room)
@@ -165,7 +200,28 @@ func (l *lane) open(ctx context.Context) error {
 	failpoint.At(failpoint.ConsumerOpened)
 	l.current.Store(c)
 	l.idleAt = time.Now()
+	l.forget(ctx)
 	return nil
+}
+
+// consumerOf names a worker's consumer of the partition.
+func (l *lane) consumerOf(instance string) string {
+	return fmt.Sprintf("%s-g%d-p%d-%s", l.g.f.name, l.g.record.Generation, l.partition, instance)
+}
+
+// forget deletes the consumer of a worker that is gone: the server would keep it for as long as it waits for acknowledgements.
+func (l *lane) forget(ctx context.Context) {
+	if l.predecessor == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := l.g.source.Forget(ctx, l.consumerOf(l.predecessor)); err != nil {
+		l.log.DebugContext(ctx, "the consumer of the worker before is still there; it is deleted at the next opportunity", "worker", l.predecessor, "error", err)
+		return
+	}
+	l.predecessor = ""
+	failpoint.At(failpoint.ConsumerForgotten)
 }
 
 func (l *lane) leave() {

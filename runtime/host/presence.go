@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,10 +19,12 @@ import (
 // presence knows which workers live. A worker is gone when nothing was heard of it for the lease, by this process's own
 // clock, when it withdrew its announcement, or when it was a process of this machine that has ended.
 type presence struct {
-	bucket Bucket
-	lease  time.Duration
-	mu     sync.Mutex
-	heard  map[string]announcement
+	bucket  Bucket
+	lease   time.Duration
+	changed func(was, now registry.Worker) // what a worker says, beside its status; of one that is gone now is nothing
+	ready   chan struct{}                  // closed once all that was announced before is known
+	mu      sync.Mutex
+	heard   map[string]announcement
 }
 
 type announcement struct {
@@ -30,13 +33,14 @@ type announcement struct {
 	worker   registry.Worker // without its status
 }
 
-func newPresence(b Bucket, lease time.Duration) *presence {
-	return &presence{bucket: b, lease: lease, heard: map[string]announcement{}}
+func newPresence(b Bucket, lease time.Duration, changed func(was, now registry.Worker)) *presence {
+	return &presence{bucket: b, lease: lease, changed: changed, ready: make(chan struct{}), heard: map[string]announcement{}}
 }
 
 func (p *presence) watch(ctx context.Context, log *slog.Logger) {
+	ready := sync.OnceFunc(func() { close(p.ready) })
 	for ctx.Err() == nil {
-		err := p.bucket.Watch(ctx, ">", p.hear, func() {})
+		err := p.bucket.Watch(ctx, ">", p.hear, ready)
 		if ctx.Err() != nil {
 			return
 		}
@@ -52,12 +56,49 @@ func (p *presence) hear(e stream.Entry) {
 	gone := e.Deleted || json.Unmarshal(e.Value, &w) == nil && ended(w)
 	w.Status = nil
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	was := p.heard[e.Key].worker
 	if gone {
+		w = registry.Worker{}
 		delete(p.heard, e.Key)
-		return
+	} else {
+		p.heard[e.Key] = announcement{e.Revision, time.Now(), w}
 	}
-	p.heard[e.Key] = announcement{e.Revision, time.Now(), w}
+	p.mu.Unlock()
+	if !reflect.DeepEqual(was, w) {
+		p.changed(was, w)
+	}
+}
+
+// living are the workers that were heard of within the lease.
+func (p *presence) living(now time.Time) map[string]registry.Worker { return p.fresh(now, p.lease) }
+
+// fresh are the workers that were heard of within some time.
+func (p *presence) fresh(now time.Time, within time.Duration) map[string]registry.Worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := make(map[string]registry.Worker, len(p.heard))
+	for instance, a := range p.heard {
+		if now.Sub(a.at) < within {
+			m[instance] = a.worker
+		}
+	}
+	return m
+}
+
+// bury forgets the workers that were processes of this machine and have ended since they were heard of.
+func (p *presence) bury() {
+	p.mu.Lock()
+	var gone []registry.Worker
+	for instance, a := range p.heard {
+		if ended(a.worker) {
+			gone = append(gone, a.worker)
+			delete(p.heard, instance)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range gone {
+		p.changed(w, registry.Worker{})
+	}
 }
 
 // gone asks whether an owner of a partition is gone.

@@ -103,7 +103,7 @@ func announced(t *testing.T) registry.Worker {
 // own makes a process the owner of a function's only partition.
 func own(t *testing.T, function string, w registry.Worker, pid int) {
 	t.Helper()
-	w.PID, w.Started = pid, time.Now()
+	w.PID, w.Started, w.Functions = pid, time.Now(), []string{function}
 	b, _ := json.Marshal(w)
 	owner := function + "owner"
 	if _, err := shared.registry.Workers.Put(t.Context(), owner, b); err != nil {

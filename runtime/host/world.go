@@ -38,6 +38,9 @@ type Stream interface {
 
 	// Consume makes a private pull consumer. What it sends goes to t.Receive, in order, until Close.
 	Consume(ctx context.Context, t Tap) (Feed, error)
+
+	// Forget deletes a consumer whose maker is gone. One that is not there is forgotten.
+	Forget(ctx context.Context, name string) error
 }
 
 // Tap is a consumer to be made; one of the same name that exists goes first.
