@@ -134,8 +134,18 @@ func (f *backfill) run(ctx context.Context) error {
 	if f.finished = f.status.Done; f.finished {
 		return nil
 	}
+	began := f.status.Begin
 	f.status = registry.BackfillStatus{}
 	if err := f.prepare(ctx); err != nil {
+		return err
+	}
+	f.w.mu.Lock()
+	f.status.Begin = f.w.sent().sequence
+	f.w.mu.Unlock()
+	if began > 0 { // an earlier agent's, unless the stream has lost that place since
+		f.status.Begin = min(began, f.status.Begin)
+	}
+	if err := f.insist(ctx); err != nil {
 		return err
 	}
 	f.w.a.cfg.Log.Info("backfill begins", "source", f.w.a.cfg.Source, "function", f.order.Function.Name, "backfill", f.order.ID,
@@ -159,12 +169,7 @@ func (f *backfill) run(ctx context.Context) error {
 	f.sum()
 	f.status.Done = true
 	failpoint.At(failpoint.BackfillRead)
-	for err = f.write(ctx); err != nil && !again(err); err = f.write(ctx) { // NATS is away
-		if !sleep(ctx, ordering) {
-			return ctx.Err()
-		}
-	}
-	if err != nil {
+	if err := f.insist(ctx); err != nil {
 		return err
 	}
 	failpoint.At(failpoint.BackfillDone)
@@ -243,7 +248,7 @@ func (f *backfill) tell(ctx context.Context, over <-chan struct{}) {
 	for {
 		before := f.status
 		f.sum()
-		if f.status.Rows != before.Rows || f.status.Read != before.Read || f.status.Problem != before.Problem || f.revision == 0 {
+		if f.status.Rows != before.Rows || f.status.Read != before.Read || f.status.Problem != before.Problem {
 			if err := f.write(ctx); err != nil && ctx.Err() == nil {
 				f.w.a.cfg.Log.Debug("cannot write how far a backfill is", "source", f.w.a.cfg.Source, "error", err)
 			}
@@ -280,6 +285,19 @@ func (f *backfill) sum() {
 		s.Sequence = 0
 	case len(f.jobs) == 0:
 		s.Sequence = f.order.Start.Sequence
+	}
+}
+
+// insist writes it, also where NATS is away for a while.
+func (f *backfill) insist(ctx context.Context) error {
+	for {
+		err := f.write(ctx)
+		if err == nil || again(err) {
+			return err
+		}
+		if !sleep(ctx, ordering) {
+			return ctx.Err()
+		}
 	}
 }
 

@@ -211,6 +211,7 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 		Source: x.name, Horizon: a.session.conn.Horizon(), Parallel: spec.Snapshot.Parallel, ChunkRows: spec.Snapshot.ChunkRows,
 		Resnapshot: x.again, Log: a.log, Observer: a.observer(ctx, x),
 		Backlog: func(ctx context.Context) (capture.Backlog, error) { return backlog(ctx, r, st, x.name) },
+		Orders:  func(ctx context.Context) ([]registry.Pending, error) { return r.PendingBackfills(ctx, x.name) },
 	}, source, st, r.Captures, r.Snapshots, r.Schemas)
 	if err != nil {
 		return err

@@ -93,7 +93,7 @@ Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong confi
 	root.SuggestionsMinimumDistance = 2
 	root.AddCommand(
 		newRun(), newCapture(), newWorker(),
-		newDeploy(), newList(), newDescribe(), newDelete(), newPause(), newResume(),
+		newDeploy(), newBackfill(), newList(), newDescribe(), newDelete(), newPause(), newResume(),
 		newDLQ(), newDoctor(), newTail(), newVersion(),
 	)
 	return root

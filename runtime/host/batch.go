@@ -142,7 +142,11 @@ func (l *lane) payload(ctx context.Context, m *event.Message) error {
 		case missing.IsZero():
 			missing = began
 		case time.Since(missing) >= l.host.cfg.PayloadWait:
-			return haltError{fmt.Errorf("%w; if its store cannot be restored, give the change up with `nats stream rmm %s %d`, and then make the target right: %s", err, event.StreamName(l.g.spec.Source()), m.Sequence, l.readAgain())}
+			way, e := l.readAgain(ctx)
+			if e != nil {
+				return e
+			}
+			return haltError{fmt.Errorf("%w; if its store cannot be restored, give the change up with `nats stream rmm %s %d`, and then make the target right: %s", err, event.StreamName(l.g.spec.Source()), m.Sequence, way)}
 		}
 		l.g.health.failed(l.g, l, err)
 		if err := l.prove(ctx, m.Sequence); err != nil {

@@ -2,19 +2,17 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
-	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // start finds where to go on after a claim: the target's own checkpoint where it keeps one, else the floor; and where the
-// stream no longer holds what comes next, whether a later reading of all tables stands in for it.
+// stream no longer holds what comes next, whether a later reading of the tables stands in for it.
 func (l *lane) start(ctx context.Context) error {
 	if l.g.points != nil {
 		if err := l.checkpoint(ctx); err != nil {
@@ -28,34 +26,7 @@ func (l *lane) start(ctx context.Context) error {
 	if end.First <= l.read.Sequence+1 {
 		return nil
 	}
-	load, err := l.load(ctx)
-	if err != nil {
-		return err
-	}
-	// The first load stands in for all that came before it where nothing was read; a later one also sweeps what vanished.
-	heals := load.Sequence+1 >= end.First && load.ID != "" && (l.read == sink.Point{} || load.Sweep && load.Sequence >= l.read.Sequence)
-	if !heals {
-		return l.fell(end)
-	}
-	l.log.InfoContext(ctx, "the stream begins later; the reading of all tables in it stands in for what is gone",
-		"floor", l.read.Sequence, "first", end.First, "load", load.ID)
-	l.read.Sequence, l.proven = end.First-1, end.First-1
-	return nil
-}
-
-func (l *lane) load(ctx context.Context) (registry.Load, error) {
-	var c registry.Capture
-	e, err := l.host.cfg.World.Bucket(registry.BucketCaptures).Get(ctx, l.g.spec.Source())
-	if errors.Is(err, stream.ErrNotFound) {
-		return c.Load, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(e.Value, &c)
-	}
-	if err != nil {
-		return c.Load, fmt.Errorf("read the record of source %s: %w", l.g.spec.Source(), err)
-	}
-	return c.Load, nil
+	return l.heal(ctx, end)
 }
 
 // checkpoint reads the target's: it moves with the data, so it is right where it differs from the floor.
@@ -109,27 +80,10 @@ func (l *lane) prove(ctx context.Context, sequence uint64) error {
 		return err
 	}
 	if end.First > l.proven+1 {
-		return l.fell(end)
+		return l.fell(ctx, end)
 	}
 	l.proven = sequence
 	return nil
-}
-
-func (l *lane) fell(end stream.End) error {
-	source := l.g.spec.Source()
-	if (l.read == sink.Point{}) {
-		return haltError{fmt.Errorf("fell out of retention: the function starts at the stream's beginning, but the stream of %s begins at sequence %d and no longer holds the first load; %s",
-			source, end.First, l.readAgain())}
-	}
-	return haltError{fmt.Errorf("fell out of retention: partition %d stands at sequence %d, the stream of %s begins at %d, so up to %d messages were removed unread; %s",
-		l.partition, l.proven, source, end.First, end.First-1-l.proven, l.readAgain())}
-}
-
-// readAgain is the way out: the agent that runs holds the slot, and another one beside it would only stand by.
-func (l *lane) readAgain() string {
-	source := l.g.spec.Source()
-	return fmt.Sprintf("stop the process that captures %s and start it with --resnapshot (`runnel run FILES --resnapshot`, or `runnel capture %s --resnapshot`), which reads its tables again, then `runnel resume %s`; a larger stream.max_bytes or max_age of the source keeps more",
-		source, source, l.g.f.name)
 }
 
 // idle runs when nothing came for a while. The partition notes that there was nothing for it up to the stream's end, so that

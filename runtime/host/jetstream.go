@@ -37,6 +37,7 @@ func JetStream(c *stream.Conn, r *registry.Registry) World {
 		registry.BucketSchemas:   r.Schemas,
 		registry.BucketFunctions: r.Functions,
 		registry.BucketOwners:    r.Owners,
+		registry.BucketSnapshots: r.Snapshots,
 		registry.BucketWorkers:   r.Workers,
 	}}
 }

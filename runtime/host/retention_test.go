@@ -52,9 +52,53 @@ func TestFallsOutOfRetention(t *testing.T) {
 	}
 	resume()
 	waitFor(t, "halted again", func() bool { return record(t, name).State == registry.Halted })
+	goesOn := func() {
+		waitFor(t, "goes on", func() bool {
+			got := h.got()
+			return got[len(got)-1] == f.events[len(f.events)-1]
+		})
+	}
 	f.capture(registry.Load{ID: "2", Sequence: end.First + 100, Sweep: true, Done: true})
 	f.put(f.schema, keys(1, 10)...)
 	resume()
+	goesOn()
+}
+
+// TestBackfillHeals: what halted because retention had passed it goes on once its tables are read again for it; one of some rows, or one
+// that lies before what it lacks, does not heal.
+func TestBackfillHeals(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1, MaxBytes: 1 << 20})
+	f.put(f.schema, 1)
+	name := newFunction(t, f, "$.public.orders", "batch: {rows: 10}")
+	h := newTarget(t)
+	stop := start(t, name, only(h), nil)
+	h.complete(t, f.events)
+	stop()
+	for i := range 8 {
+		f.put(f.schema, keys(i*500, 500)...)
+	}
+	halted := func() { waitFor(t, "halted", func() bool { return record(t, name).State == registry.Halted }) }
+	order := func(b registry.Backfill) {
+		if _, err := shared.registry.OrderBackfill(t.Context(), name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end, err := f.stream.End(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, name, only(h), nil)
+	halted()
+	if r := record(t, name).Reason; !strings.Contains(r, "`runnel backfill "+name+"` reads its tables again") {
+		t.Error(r)
+	}
+	order(registry.Backfill{Start: sink.Point{Sequence: end.Last}, Where: "id > 7"})
+	halted()
+	order(registry.Backfill{Start: sink.Point{Sequence: end.First - 2}})
+	halted()
+	order(registry.Backfill{Start: sink.Point{Sequence: end.Last}})
+	f.put(f.schema, keys(1, 10)...)
 	waitFor(t, "goes on", func() bool {
 		got := h.got()
 		return got[len(got)-1] == f.events[len(f.events)-1]
@@ -68,13 +112,14 @@ func (f *feeder) capture(l registry.Load) {
 	}
 }
 
-// A function that is deployed when the stream no longer holds the first load halts; with the load in it, it starts.
+// A function that is deployed when the stream no longer holds the first load orders a reading of its tables for itself, once; with the
+// load in it, it starts.
 func TestStartsWhereTheFirstLoadIs(t *testing.T) {
 	t.Parallel()
 	for _, held := range []bool{true, false} {
 		t.Run(fmt.Sprint("held=", held), func(t *testing.T) {
 			t.Parallel()
-			f := newFeeder(t, stream.Settings{Partitions: 1, MaxBytes: 1 << 20})
+			f := newFeeder(t, stream.Settings{Partitions: 4, MaxBytes: 1 << 20})
 			for i := range 8 {
 				f.put(f.schema, keys(i*500, 500)...)
 			}
@@ -90,14 +135,16 @@ func TestStartsWhereTheFirstLoadIs(t *testing.T) {
 			name := newFunction(t, f, "$.public.orders", "")
 			h := newTarget(t)
 			start(t, name, only(h), nil)
-			if !held {
-				waitFor(t, "halted", func() bool { return record(t, name).State == registry.Halted })
-				if r := record(t, name).Reason; !strings.Contains(r, "first load") {
-					t.Error(r)
-				}
-				return
-			}
 			h.complete(t, f.events[len(f.events)-int(end.Messages):])
+			r := record(t, name)
+			if r.State != registry.Running || len(r.Backfills) != map[bool]int{false: 1}[held] {
+				t.Fatalf("record %+v", r)
+			}
+			if !held {
+				if b := r.Backfills[0]; !b.Full() || b.Start != (sink.Point{Sequence: end.Last, Version: end.Message.Last()}) {
+					t.Errorf("backfill %+v, the stream ended at %d", b, end.Last)
+				}
+			}
 		})
 	}
 }

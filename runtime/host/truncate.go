@@ -28,6 +28,8 @@ func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to si
 	switch {
 	case truncates && l.g.spec.Truncate == registry.TruncateIgnore:
 		return l.pass(ctx, to)
+	case e.Snapshot && !l.g.spec.Takes(event.Read): // rows that it does not take would seem to be gone
+		return l.pass(ctx, to)
 	case l.g.points != nil && e.Op == event.Mark:
 		return l.begin(ctx, e, to)
 	case l.g.points != nil:

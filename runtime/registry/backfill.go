@@ -43,6 +43,7 @@ type BackfillStatus struct {
 	Read     int       `json:"read"`               // of these, to their end
 	Rows     int64     `json:"rows"`               // so far
 	Estimate int64     `json:"estimate"`           // of all, as the source's statistics say
+	Begin    uint64    `json:"begin"`              // it lies wholly above this sequence
 	Sequence uint64    `json:"sequence,omitempty"` // once all is read: of its last message
 	Done     bool      `json:"done,omitempty"`     // the stream has held all of it for the fsync horizon
 	Problem  string    `json:"problem,omitempty"`  // what holds it up

@@ -45,8 +45,8 @@ type FunctionRecord struct {
 	Replaces  int64        `json:"replaces,omitempty"`  // the generation in whose place it came
 	Waits     bool         `json:"waits,omitempty"`     // until every owner of that one has stopped; then Starts says how far it had come
 	Backfills []Backfill   `json:"backfills,omitempty"` // that were ordered for it; the agent says which are done
-	Workers    int        `json:"workers,omitempty"` // at most so many have partitions of it; 0: no bound
-	Updated    time.Time  `json:"updated"`
+	Workers   int          `json:"workers,omitempty"`   // at most so many have partitions of it; 0: no bound
+	Updated   time.Time    `json:"updated"`
 }
 
 // StartOf is where the generation begins in a partition.

@@ -100,6 +100,11 @@ func NewestSchemas(ctx context.Context, bucket interface {
 	return newest, nil
 }
 
+// Takes says whether a kind of events counts.
+func (f *Function) Takes(op event.Op) bool {
+	return len(f.Ops) == 0 || slices.Contains(f.Ops, op.String())
+}
+
 // References are the values of the function that may hold references.
 func (f *Function) References() []string { return append(f.To.References(), f.Mask.Salt) }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -83,6 +84,19 @@ func (f *Function) Source() string {
 	}
 	source, _, _ := strings.Cut(f.From[0], ".")
 	return source
+}
+
+// Subject is the one subject that covers all that the function reads of a partition: exact, else the narrowest wildcard.
+func (f *Function) Subject(partition int) string {
+	tokens := strings.Split(f.From[0], ".")
+	for _, from := range f.From[1:] {
+		for i, t := range strings.Split(from, ".") {
+			if t != tokens[i] {
+				tokens[i] = "*"
+			}
+		}
+	}
+	return "cdc." + strings.Join(tokens, ".") + "." + strconv.Itoa(partition)
 }
 
 // Target is exactly one of them. Secrets are references.
