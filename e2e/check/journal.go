@@ -25,8 +25,8 @@ type Entry struct {
 	Old   json.RawMessage
 	New   json.RawMessage
 
-	// Change is the number of the row that was written, or was deleted. It is there where XID is no number of the stream: then a
-	// transaction is known by its changes.
+	// Change is the number of the row that was written. It is there where XID is no number of the stream: then a transaction is known
+	// by its changes, and must have written a row.
 	Change int64
 }
 

@@ -34,7 +34,7 @@ func replicated(all ...gtid) *tape {
 			p := event.Position{Origin: g.origin, Commit: g.number, Change: uint64(i + 1)}
 			c := event.Change{Op: event.Create, Schema: schema, After: row(change, 1, change), Order: int64(i + 1), Position: p, CommitMS: at(int(s.end)).UnixMilli()}
 			if change < 0 {
-				c.Op, c.Before, c.After = event.Delete, row(-change, 1, -change), nil
+				c.Op, c.Before, c.After = event.Delete, key(-change), nil
 			}
 			s.add(&event.Message{Subject: event.Subject("shop", schema.Table, 0), Group: event.Group{From: from, To: p, K: 1, N: 1}, Data: event.AppendLine(nil, &c)})
 			from = p
@@ -51,7 +51,7 @@ func noted(all ...gtid) []check.Entry {
 		for _, change := range g.rows {
 			e := check.Entry{ID: int64(len(entries) + 1), XID: uint64(7000 + tx), At: at(len(entries)), Op: "i", Table: "orders", Change: int64(change)}
 			if change < 0 {
-				e.Op, e.Change, e.Old = "d", int64(-change), row(-change, 1, -change)
+				e.Op, e.Change, e.Old = "d", 0, row(-change, 1, -change)
 			} else {
 				e.New = row(change, 1, change)
 			}

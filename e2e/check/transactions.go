@@ -27,19 +27,13 @@ type transactions struct {
 	seed   maphash.Seed
 	have   map[uint64]digest
 	only   map[uint64][]change // in the second pass: the transactions that are wanted
-	by     map[version]uint64  // where events have no number of their transaction: the transaction of each version of a row
+	by     map[int64]uint64    // where events have no number of their transaction: the transaction by the changes that it made
 	called map[uint64]uint64   // by the journal's number of a transaction: the stream's
-}
-
-// version is a version of a row, which comes once and goes once.
-type version struct {
-	change int64
-	gone   bool
 }
 
 func newTransactions(r *Report, tables map[string]*equal.Table, reread []string) *transactions {
 	return &transactions{r: r, tables: tables, reread: reread, seed: maphash.MakeSeed(), have: map[uint64]digest{},
-		by: map[version]uint64{}, called: map[uint64]uint64{}}
+		by: map[int64]uint64{}, called: map[uint64]uint64{}}
 }
 
 // transaction is the number by which an event's transaction is known here. That of MySQL and MariaDB has none, and is known by its GTID.
@@ -48,14 +42,10 @@ func (t *transactions) transaction(e *event.Event) uint64 {
 		return e.TxID
 	}
 	id := maphash.String(t.seed, fmt.Sprintf("%s:%d", e.Position.Origin, e.Position.Commit))
-	row, gone := e.After, e.Op == event.Delete
-	if gone {
-		row = e.Before
-	}
-	if v, ok := row.Column(changeColumn); ok && t.only == nil {
+	if v, ok := e.After.Column(changeColumn); ok && t.only == nil {
 		if change, err := v.Int64(); err == nil {
-			if _, twice := t.by[version{change, gone}]; !twice {
-				t.by[version{change, gone}] = id
+			if _, twice := t.by[change]; !twice {
+				t.by[change] = id
 			}
 		}
 	}
@@ -71,7 +61,7 @@ func (t *transactions) call(journal Entries) error {
 		if _, known := t.called[e.XID]; known || e.Change == 0 {
 			continue
 		}
-		if id, ok := t.by[version{e.Change, e.Op == "d"}]; ok {
+		if id, ok := t.by[e.Change]; ok {
 			t.called[e.XID] = id
 		}
 	}

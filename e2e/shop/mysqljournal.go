@@ -42,15 +42,15 @@ func journalTriggers(table, row string) []string {
 	of := func(side string) string { return strings.ReplaceAll(row, "ROW.", side+".") }
 	note := func(op, number, from, to string) string {
 		return fmt.Sprintf(`BEGIN
-			INSERT INTO shop.journal (txn, at, op, tbl, num, old_row, new_row) VALUES (COALESCE(@txn, UUID_SHORT()), SYSDATE(6), '%s', '%s', COALESCE(%s.%s, 0), %s, %s); END`,
-			op, table, number, "`change`", from, to)
+			INSERT INTO shop.journal (txn, at, op, tbl, num, old_row, new_row) VALUES (COALESCE(@txn, UUID_SHORT()), SYSDATE(6), '%s', '%s', %s, %s, %s); END`,
+			op, table, number, from, to)
 	}
 	var all []string
 	for _, trigger := range []struct{ when, body string }{
 		{"BEFORE INSERT", stamp}, {"BEFORE UPDATE", stamp},
-		{"AFTER INSERT", note("i", "NEW", "NULL", of("NEW"))},
-		{"AFTER UPDATE", note("u", "NEW", of("OLD"), of("NEW"))},
-		{"AFTER DELETE", note("d", "OLD", of("OLD"), "NULL")},
+		{"AFTER INSERT", note("i", "NEW.`change`", "NULL", of("NEW"))},
+		{"AFTER UPDATE", note("u", "NEW.`change`", of("OLD"), of("NEW"))},
+		{"AFTER DELETE", note("d", "0", of("OLD"), "NULL")},
 	} {
 		name := table + "_" + strings.ToLower(strings.ReplaceAll(trigger.when, " ", "_"))
 		all = append(all, fmt.Sprintf("CREATE TRIGGER %s %s ON %s FOR EACH ROW %s", name, trigger.when, table, trigger.body))

@@ -69,6 +69,9 @@ func MySQLDisturbed(err error) bool {
 	return false
 }
 
+// refund writes a row where a transaction else would only delete: the journal's transactions are found in the stream by what they wrote.
+const refund = "INSERT INTO orders (customer_id, status, amount) VALUES (%d, 'refund', -1)"
+
 // mysqlTransaction runs one random transaction and returns the number of changed rows.
 func mysqlTransaction(c *client.Conn, r *rand.Rand) (n int64, err error) {
 	exec := func(format string, args ...any) {
@@ -104,11 +107,13 @@ func mysqlTransaction(c *client.Conn, r *rand.Rand) (n int64, err error) {
 	case k < 87:
 		exec("DELETE FROM order_items WHERE order_id = %d", old)
 		exec("DELETE FROM orders WHERE id = %d", old)
+		exec(refund, old)
 	case k < 89: // another row with the same key, within one transaction
 		exec("DELETE FROM orders WHERE id = %d", old)
 		exec("INSERT INTO orders (id, customer_id, status, amount) VALUES (%d, 1, 'anew', 2)", old)
 	case k < 91:
 		exec("DELETE FROM customers WHERE id = %d", old)
+		exec(refund, old)
 	case k < 95: // many rows at once
 		exec("UPDATE order_items SET quantity = quantity + 1 WHERE order_id BETWEEN %d AND %d", old, old+20)
 	case k < 97: // part of it is taken back
