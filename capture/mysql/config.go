@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"time"
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -36,6 +37,7 @@ type Source struct {
 	user, password string
 	tls            *tls.Config
 	patterns       []capture.Pattern
+	patience       time.Duration // for a transaction that was published and is not there
 }
 
 // New checks the configuration and connects to nothing.
@@ -46,7 +48,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{cfg: cfg}
+	s := &Source{cfg: cfg, patience: semiSync}
 	var faults []error
 	if cfg.Name == "" {
 		faults = append(faults, errors.New("source: name is missing"))

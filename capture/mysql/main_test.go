@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
-	"go.uber.org/goleak"
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/mysql"
@@ -17,34 +16,12 @@ import (
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// flavors are the servers that each test runs on.
-var flavors = []struct {
-	name  string
-	start func(servers.TB, ...string) *servers.Server
-}{{mysql.MySQL, servers.MySQL8}, {mysql.MariaDB, servers.MariaDB}}
-
-// each runs a test on a server of each flavor.
-func each(t *testing.T, test func(t *testing.T, w *world), args ...string) {
-	t.Parallel()
-	for _, f := range flavors {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			s := f.start(t, args...)
-			w := &world{t: t, flavor: f.name, server: s}
-			w.db = w.connect()
-			w.exec("CREATE DATABASE shop", "USE shop")
-			test(t, w)
-		})
-	}
-}
-
-// world is a server with a session.
+// world is a database on a server, with a session.
 type world struct {
 	t      *testing.T
 	flavor string
 	server *servers.Server
+	name   string // of the database, and of its source
 	db     *client.Conn
 }
 
@@ -83,9 +60,18 @@ func (w *world) text(sql string) string {
 	return v
 }
 
+// source of some of the database's tables, or of all; a name with a point is of another one.
 func (w *world) source(tables ...string) *mysql.Source {
 	w.t.Helper()
-	s, err := mysql.New(mysql.Config{Name: "shop", Flavor: w.flavor, URL: w.server.MySQLURL(), Tables: tables})
+	if len(tables) == 0 {
+		tables = []string{"*"}
+	}
+	for i, t := range tables {
+		if !strings.Contains(t, ".") {
+			tables[i] = w.name + "." + t
+		}
+	}
+	s, err := mysql.New(mysql.Config{Name: w.name, Flavor: w.flavor, URL: w.server.MySQLURL(), Tables: tables})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -137,7 +123,7 @@ func (i item) String() string {
 	if i.Kind != capture.Changed {
 		return fmt.Sprintf("kind %d %s %s", i.Kind, i.Position, i.Mark)
 	}
-	return fmt.Sprintf("%s %s %s %s", i.op, i.Schema.Table, i.before, i.after)
+	return fmt.Sprintf("%s %s %s %s", i.op, i.Schema.Table.Name, i.before, i.after)
 }
 
 // until reads until an item is what is asked for.
@@ -178,6 +164,16 @@ func (l *log) changes(table string) []item {
 		}
 	}
 	return out
+}
+
+// chunk reads the first rows of a table.
+func (w *world) chunk(l *log, table string) *capture.Chunk {
+	w.t.Helper()
+	c, err := l.Chunk(w.t.Context(), capture.ChunkRequest{Table: event.Table{Schema: w.name, Name: table}, MaxRows: 100, MaxBytes: 1 << 20})
+	if err != nil {
+		w.t.Fatalf("table %s: %v", table, err)
+	}
+	return c
 }
 
 // fails reads until the log ends with an error.

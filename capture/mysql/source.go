@@ -230,12 +230,12 @@ func (l *Log) Check(ctx context.Context, from, _ event.Position, _ string) error
 	if !resumed {
 		return errors.New("check a position before Resume")
 	}
-	if from.Change > 0 {
+	if from.Change > 0 { // the server has the whole transaction
 		if err := read.add(gtidOf(from)); err != nil {
 			return err
 		}
 	}
-	for end := time.Now().Add(semiSync); ; {
+	for end := time.Now().Add(l.source.patience); ; {
 		text, err := l.source.executed(ctx, l.control)
 		if err != nil {
 			return err
@@ -277,7 +277,7 @@ func (l *Log) Check(ctx context.Context, from, _ event.Position, _ string) error
 	return nil
 }
 
-// semiSync is how long a commit may wait for a replica before it counts as lost.
+// semiSync is how long a commit may wait for a replica, or to come to one, before it counts as lost.
 const semiSync = 15 * time.Second
 
 // Tables implements capture.Snapshotter.

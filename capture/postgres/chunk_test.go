@@ -238,25 +238,3 @@ func TestRowSecurity(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestManyChunksAtOnce(t *testing.T) {
-	t.Parallel()
-	d := newDatabase(t, 17)
-	d.exec(`CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 100)`)
-	r := started(t, d.source())
-	errs := make(chan error)
-	for range 20 {
-		go func() {
-			c, err := r.snapshotter().Chunk(t.Context(), capture.ChunkRequest{Table: event.Table{Schema: "public", Name: "a"}, MaxRows: 10})
-			if err == nil && len(c.Rows) != 10 {
-				err = fmt.Errorf("%d rows", len(c.Rows))
-			}
-			errs <- err
-		}()
-	}
-	for range 20 {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
-}

@@ -281,16 +281,6 @@ func expect(t *testing.T, got, want string) {
 	}
 }
 
-// encoded are the changes as the stream gets them.
-func encoded(changes []event.Change) string {
-	var b []byte
-	for i := range changes {
-		b = changes[i].Position.AppendID(b)
-		b = event.AppendLine(append(b, ' '), &changes[i])
-	}
-	return string(b)
-}
-
 func newLines(s ...string) *strings.Reader { return strings.NewReader(strings.Join(s, "\n") + "\n") }
 
 // waitingCommit commits in another session and gives control while that waits for a synchronous standby. release ends the

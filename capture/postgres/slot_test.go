@@ -3,67 +3,14 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 
-	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
-
-func TestStandbyTakesOver(t *testing.T) {
-	t.Parallel()
-	for name, end := range map[string]func(*database, *reader){
-		"Close": func(_ *database, r *reader) { r.close() },
-		"Killed": func(d *database, r *reader) { // the server ends the session, as it does when the process dies
-			d.exec(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1`, r.Info().Slot)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := newDatabase(t, 17)
-			d.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
-			r := started(t, d.source())
-			holder, got := make(chan string, 10), make(chan capture.Log, 1)
-			standby := d.source()
-			go func() {
-				l, err := standby.Acquire(context.Background(), func(h string) { holder <- h })
-				if err != nil {
-					t.Error(err)
-				}
-				got <- l
-			}()
-			if h := <-holder; !strings.Contains(h, "runnel "+d.name) {
-				t.Errorf("holder %q", h)
-			}
-			if err := r.Holds(t.Context()); err != nil {
-				t.Error(err)
-			}
-			since := time.Now()
-			end(d, r)
-			l := <-got
-			if l == nil {
-				return
-			}
-			defer l.Close(context.Background())
-			if d := time.Since(since); d > 10*time.Second {
-				t.Errorf("took %s", d)
-			}
-			if err := l.Holds(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if !r.closed && r.Holds(t.Context()) == nil {
-				t.Error("the old holder believes that it holds the slot")
-			}
-			if len(holder) > 0 {
-				t.Error("waiting was called twice")
-			}
-		})
-	}
-}
 
 // TestNewSlotIsHeld: nobody reads from a new slot yet, and still no other agent gets it.
 func TestNewSlotIsHeld(t *testing.T) {
@@ -125,29 +72,6 @@ func (d *database) confirmed(r *reader) pglogrepl.LSN {
 		d.t.Fatal(err)
 	}
 	return lsn
-}
-
-// TestIdle: only other databases are written to, and the position moves.
-func TestIdle(t *testing.T) {
-	t.Parallel()
-	d, other := newDatabase(t, 17), newDatabase(t, 17)
-	d.exec(`CREATE TABLE a (id int PRIMARY KEY)`)
-	other.exec(`CREATE TABLE a AS SELECT g FROM generate_series(1, 1000) g`)
-	r := started(t, d.source())
-	to, err := pglogrepl.ParseLSN(other.text(`SELECT pg_current_wal_lsn()::text`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	last := r.Info().Confirmed
-	r.until(func(i item) bool {
-		if i.Kind == capture.Idle {
-			if i.Position.Compare(last) <= 0 || i.Position.Change != 0 {
-				t.Errorf("idle at %s after %s", i.Position, last)
-			}
-			last = i.Position
-		}
-		return pglogrepl.LSN(last.Commit) >= to
-	})
 }
 
 // TestBusyConsumer: nobody calls Next for longer than the server waits for an answer.

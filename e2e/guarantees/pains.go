@@ -34,8 +34,8 @@ var pains = []struct {
 	{"The log grows, or nothing comes and nobody says so", []pain{
 		{"1", "idle tables, and the slot holds back 19 GB", []string{"risingwavelabs/risingwave/issues/16697"}, []string{agent + "TestIdleDatabaseWithBusyNeighbourReleasesTheLog", capt + "TestIdle"}, ""},
 		{"2", "the heartbeat's table was in no publication", []string{"Trendyol/go-pq-cdc/issues/136"}, []string{agent + "TestIdleDatabaseWithBusyNeighbourReleasesTheLog"}, "The heartbeat is a message in the log and has no table."},
-		{"3", "little traffic, and the log is kept for an hour", []string{"redpanda-data/connect/issues/3198"}, []string{agent + "TestIdleDatabaseWithBusyNeighbourReleasesTheLog", pg + "TestIdle"}, "The heartbeat comes every 10 s."},
-		{"4", "the reader stalls for ever: \"slot is active for PID\"", []string{"sequinstream/sequin/issues/2141"}, []string{pg + "TestOwnOldSessionIsEnded", pg + "TestStandbyTakesOver", "cmd/runnel TestReadiness"}, ""},
+		{"3", "little traffic, and the log is kept for an hour", []string{"redpanda-data/connect/issues/3198"}, []string{agent + "TestIdleDatabaseWithBusyNeighbourReleasesTheLog", pg + "TestSource"}, "The heartbeat comes every 10 s."},
+		{"4", "the reader stalls for ever: \"slot is active for PID\"", []string{"sequinstream/sequin/issues/2141"}, []string{pg + "TestOwnOldSessionIsEnded", pg + "TestSource", "cmd/runnel TestReadiness"}, ""},
 		{"5", "the slot grew to 40 GB within days", []string{"toluaina/pgsync/issues/62"}, []string{pg + "TestLostSlot", pipeline + "TestSlotDropped"}, "`runnel doctor` and `describe` show what the slot holds back, and warn from 10 GiB on. With `max_slot_wal_keep_size` the server gives the slot up: that is a gap, which halts."},
 		{"6", "writes to other databases let the slot grow", []string{"readysettech/readyset/issues/263"}, []string{agent + "TestIdleDatabaseWithBusyNeighbourReleasesTheLog"}, ""},
 		{"7", "the idle slot was advanced to a position that was read elsewhere, and commits were skipped", []string{"firezone/firezone/pull/14213"}, []string{capt + "TestConfirm", pg + "TestConfirm"}, "Nothing calls pg_replication_slot_advance: the slot moves by what came through the log and is stored."},
@@ -47,8 +47,8 @@ var pains = []struct {
 	}},
 	{"What was acknowledged too early is lost, what was resumed wrongly comes twice", []pain{
 		{"13", "a keepalive moved the slot over what was not acknowledged", []string{"Trendyol/go-pq-cdc/issues/107"}, []string{capt + "TestConfirm", pg + "TestConfirm"}, ""},
-		{"14", "several events share one LSN (COPY): the rest was lost at a restart", []string{"debezium/debezium/pull/7531"}, []string{pg + "TestPositions"}, ""},
-		{"15", "BEGIN has the LSN of the first row: the row was skipped", []string{"debezium/debezium/pull/4152"}, []string{pg + "TestPositions"}, ""},
+		{"14", "several events share one LSN (COPY): the rest was lost at a restart", []string{"debezium/debezium/pull/7531"}, []string{pg + "TestSource"}, ""},
+		{"15", "BEGIN has the LSN of the first row: the row was skipped", []string{"debezium/debezium/pull/4152"}, []string{pg + "TestSource"}, ""},
 		{"16", "the slot was made again: a silent gap", []string{"debezium/debezium/pull/3970", "estuary/connectors/pull/1653"}, []string{pg + "TestSlotMadeAgainSkipsNothing", pg + "TestGaps", capt + "TestGap/SlotGone", pipeline + "TestSlotDropped"}, ""},
 		{"17", "silent loss at a restart: two places remember the position, and they differ", []string{"debezium/dbz/issues/76", "debezium/dbz/issues/51"}, []string{capt + "TestDeath", capt + "TestStaleRecord", capt + "TestRecordLost", pipeline + "TestKillNine"}, "The stream's last message is the position; there is no second one."},
 		{"18", "a timer flushed the offset before the checkpoint", []string{"risingwavelabs/risingwave/issues/25071"}, []string{capt + "TestConfirm"}, ""},
@@ -61,7 +61,7 @@ var pains = []struct {
 	{"Snapshots", []pain{
 		{"24", "a recovery dropped changes to rows that had been read", []string{"risingwavelabs/risingwave/issues/27026"}, []string{capt + "TestDeaths", capt + "TestResumedLoad"}, ""},
 		{"25", "the window between the watermarks was never read", []string{"apache/seatunnel/pull/11556"}, []string{capt + "TestLoadBesideTraffic", pg + "TestChunkVisible"}, ""},
-		{"26", "parallel readers saw different states", []string{"debezium/dbz/issues/2330"}, []string{capt + "TestLoadBesideTraffic", pg + "TestManyChunksAtOnce"}, "Chunks need no common snapshot: each has its own, and its own mark in the log."},
+		{"26", "parallel readers saw different states", []string{"debezium/dbz/issues/2330"}, []string{capt + "TestLoadBesideTraffic", pg + "TestSource"}, "Chunks need no common snapshot: each has its own, and its own mark in the log."},
 		{"27", "an exported snapshot does not survive a crash", []string{"ConduitIO/conduit-connector-postgres/pull/316"}, []string{capt + "TestResumedLoad", agent + "TestInterrupted"}, "No transaction is held over chunks. Tables without a key are begun over, with a new slot."},
 		{"28", "a snapshot that was interrupted begins from zero", []string{"memiiso/debezium-server-iceberg/issues/747", "Altinity/clickhouse-sink-connector/issues/722", "risingwavelabs/risingwave/issues/10249"}, []string{capt + "TestResumedLoad"}, ""},
 		{"29", "an enum in the key: the back-fill crashes again and again", []string{"sequinstream/sequin/issues/2149"}, []string{pg + "TestChunkKeys/Enum", pg + "TestChunkKeys/Collated", pg + "TestChunkExtensionKey"}, ""},
