@@ -52,6 +52,7 @@ func (a *agents) run(ctx context.Context) error {
 	a.passed, a.past = map[string]bool{}, make(chan string)
 	inner, cancel := context.WithCancel(ctx)
 	entries, watched := make(chan stream.Entry), make(chan error, 1)
+	a.tasks.Go(func() { a.announce(inner) })
 	a.tasks.Go(func() {
 		watched <- a.session.registry.Sources.Watch(inner, ">", func(e stream.Entry) {
 			select {

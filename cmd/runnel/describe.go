@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +17,6 @@ import (
 	pgsource "github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/registry"
-	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // describeCommand is `runnel describe`.
@@ -47,10 +46,11 @@ func newDescribe() *cobra.Command {
 type describedSource struct {
 	Kind     string               `json:"kind"`
 	Name     string               `json:"name"`
-	State    registry.State       `json:"state"`
+	State    string               `json:"state"`
 	Reason   string               `json:"reason,omitempty"`
 	Updated  time.Time            `json:"updated"`
 	Spec     string               `json:"spec"`
+	Agents   []registry.Agent     `json:"agents"`
 	Capture  *registry.Capture    `json:"capture,omitempty"`
 	Stream   *describedStream     `json:"stream,omitempty"`
 	Slot     *pgsource.SlotStatus `json:"slot,omitempty"`
@@ -78,22 +78,14 @@ type describedFunction struct {
 	Updated    time.Time            `json:"updated"`
 	Version    int                  `json:"version"`
 	Generation int64                `json:"generation"`
+	Workers    *int                 `json:"workers,omitempty"`
+	MaxWorkers int                  `json:"max_workers,omitempty"`
 	Rate       *float64             `json:"rate,omitempty"`
 	Messages   *uint64              `json:"lag_messages,omitempty"`
 	LagSeconds *float64             `json:"lag_seconds,omitempty"`
 	Dead       uint64               `json:"dead_letters"`
 	Partitions []describedPartition `json:"partitions"`
 	Spec       string               `json:"spec"`
-}
-
-type describedPartition struct {
-	Partition int           `json:"partition"`
-	Owner     string        `json:"owner"` // instance; empty: nobody
-	Worker    string        `json:"worker,omitempty"`
-	Turn      int64         `json:"turn"`
-	Floor     uint64        `json:"floor"`
-	Version   event.Version `json:"version"`
-	Behind    uint64        `json:"behind"` // sequences from the floor to the stream's end, those of others included
 }
 
 func (d *describeCommand) run(ctx context.Context, name string, out io.Writer) error {
@@ -131,7 +123,7 @@ func (s *session) describeSource(ctx context.Context, name string) (*describedSo
 	if err != nil {
 		return nil, err
 	}
-	v := &describedSource{Kind: "source", Name: name, State: n.Record.State, Reason: n.Record.Reason, Updated: n.Record.Updated, Spec: n.Record.Spec, Load: []capture.Progress{}}
+	v := &describedSource{Kind: "source", Name: name, Updated: n.Record.Updated, Spec: n.Record.Spec, Load: []capture.Progress{}, Agents: []registry.Agent{}}
 	record, ok, err := s.registry.CaptureOf(ctx, name)
 	if err != nil {
 		return nil, err
@@ -150,11 +142,14 @@ func (s *session) describeSource(ctx context.Context, name string) (*describedSo
 		v.Stream = &describedStream{Name: event.StreamName(name), Partitions: spec.Stream.Partitions, First: end.First, Last: end.Last, Messages: end.Messages, Bytes: end.Bytes, MaxBytes: end.MaxBytes}
 		if end.Message != nil {
 			v.Stream.Newest = time.UnixMilli(end.Message.TimeMS).UTC()
-			if state, text := quiet(name, v.State, end.Message, time.Now()); text != "" {
-				v.State, v.Reason = state, text
-			}
 		}
 	}
+	agents, err := s.registry.AgentsOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.Agents = append(v.Agents, agents[name]...)
+	v.State, v.Reason = stateOfSource(n, agents[name], end, time.Now())
 	source, err := newSource(spec, nil)
 	if err != nil {
 		v.SlotNote = "the slot is not shown: " + err.Error()
@@ -198,7 +193,10 @@ func (v *describedSource) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, format string, a ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, a...)) }
 	line("source", "%s", v.Name)
-	line("state", "%s", stateText(string(v.State), v.Reason))
+	line("state", "%s", stateText(v.State, v.Reason))
+	for _, a := range v.Agents {
+		line("agent", "%s:%d, %s", a.Host, a.PID, stateText(a.State, a.Detail))
+	}
 	if c := v.Capture; c != nil {
 		line("position", "%s", c.Position)
 		line("slot began", "%s", c.First)
@@ -249,10 +247,11 @@ func stateText(state, reason string) string {
 }
 
 func (s *session) describeFunction(ctx context.Context, name string) (*describedFunction, error) {
-	spec, n, err := s.registry.FunctionOf(ctx, name)
+	_, n, err := s.registry.FunctionOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
 	workers, err := s.registry.ListWorkers(ctx)
 	if err != nil {
 		return nil, err
@@ -261,36 +260,19 @@ func (s *session) describeFunction(ctx context.Context, name string) (*described
 	if err != nil {
 		return nil, err
 	}
-	line := listFunction(n, workers)
+	line, err := s.listFunction(ctx, n, workers, now)
+	if err != nil {
+		return nil, err
+	}
 	v := &describedFunction{
 		Kind: "function", Name: name, State: line.State, Reason: line.Error, Updated: n.Record.Updated, Version: n.Record.Version, Generation: n.Record.Generation,
-		Rate: line.Rate, Messages: line.Messages, LagSeconds: line.LagSeconds, Dead: dead[name], Spec: n.Record.Spec, Partitions: []describedPartition{},
+		Workers: line.Workers, MaxWorkers: line.MaxWorkers,
+		Rate: line.Rate, Messages: line.Messages, LagSeconds: line.LagSeconds, Dead: dead[name], Spec: n.Record.Spec,
 	}
-	owners, err := s.registry.OwnersOf(ctx, name, n.Record.Generation)
-	if err != nil {
-		return nil, err
+	if v.Partitions, err = s.partitions(ctx, n, workers, now); v.Partitions == nil {
+		v.Partitions = []describedPartition{}
 	}
-	end, err := s.endOf(ctx, spec.Source())
-	if err != nil {
-		return nil, err
-	}
-	if end == nil {
-		end = &stream.End{}
-	}
-	for _, partition := range slices.Sorted(maps.Keys(owners)) {
-		o := owners[partition]
-		p := describedPartition{Partition: partition, Owner: o.Instance, Turn: o.Turn, Floor: o.Floor.Sequence, Version: o.Floor.Version}
-		if end.Last > p.Floor {
-			p.Behind = end.Last - p.Floor
-		}
-		for _, w := range workers {
-			if w.Name == o.Instance {
-				p.Worker = fmt.Sprintf("%s:%d", w.Record.Host, w.Record.PID)
-			}
-		}
-		v.Partitions = append(v.Partitions, p)
-	}
-	return v, nil
+	return v, err
 }
 
 func (v *describedFunction) print(out io.Writer) error {
@@ -299,6 +281,11 @@ func (v *describedFunction) print(out io.Writer) error {
 	fmt.Fprintf(w, "state\t%s\n", stateText(v.State, v.Reason))
 	fmt.Fprintf(w, "version\t%d, deployed %s\n", v.Version, v.Updated.Local().Format(time.DateTime))
 	fmt.Fprintf(w, "generation\t%d\n", v.Generation)
+	if v.MaxWorkers > 0 {
+		fmt.Fprintf(w, "workers\t%s, at most %d\n", optional(v.Workers, strconv.Itoa), v.MaxWorkers)
+	} else {
+		fmt.Fprintf(w, "workers\t%s\n", optional(v.Workers, strconv.Itoa))
+	}
 	fmt.Fprintf(w, "rate\t%s events/s\n", optional(v.Rate, count))
 	fmt.Fprintf(w, "lag\t%s, %s messages\n", optional(v.LagSeconds, seconds), optional(v.Messages, whole))
 	if v.Dead > 0 {
@@ -309,16 +296,9 @@ func (v *describedFunction) print(out io.Writer) error {
 	}
 	if len(v.Partitions) > 0 {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "\nPARTITION\tOWNER\tFLOOR\tBEHIND")
+		fmt.Fprintln(w, "\nPARTITION\tOWNER\tFLOOR\tBACKLOG\tLAG")
 		for _, p := range v.Partitions {
-			owner := p.Worker
-			switch {
-			case p.Owner == "":
-				owner = "nobody"
-			case owner == "":
-				owner = p.Owner + " (gone)"
-			}
-			fmt.Fprintf(w, "%d\t%s\t%d\t%d\n", p.Partition, owner, p.Floor, p.Behind)
+			fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\n", p.Partition, p.owner(), p.Floor, whole(p.Messages), seconds(p.LagSeconds))
 		}
 		if err := w.Flush(); err != nil {
 			return err

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -24,10 +27,13 @@ type listCommand struct {
 type listed struct {
 	Kind       string   `json:"kind"`
 	Name       string   `json:"name"`
-	State      string   `json:"state"` // running, paused, halted, stalled; idle: nobody hosts it; silent, starting: see quiet
+	State      string   `json:"state"` // running, paused, halted; of functions stalled, starting, idle (nobody hosts it); of sources what their agent says, or silent
+	Generation int64    `json:"generation,omitempty"`
+	Workers    *int     `json:"workers,omitempty"`     // that have partitions of a function; agents of a source, standbys included
+	MaxWorkers int      `json:"max_workers,omitempty"` // as runnel scale says
 	Rate       *float64 `json:"rate,omitempty"`
 	Messages   *uint64  `json:"lag_messages,omitempty"` // of a function: not yet done
-	LagSeconds *float64 `json:"lag_seconds,omitempty"`  // of a source: since it last published anything, markers included
+	LagSeconds *float64 `json:"lag_seconds,omitempty"`  // of a function: age of the oldest of them; of a source: since it last published anything, markers included
 	Stored     *uint64  `json:"stored_messages,omitempty"`
 	Dead       *uint64  `json:"dead_letters,omitempty"` // of a function
 	Error      string   `json:"error,omitempty"`
@@ -38,8 +44,10 @@ func newList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
-		Short:   "Sources and functions: state, rate, lag, last error",
-		Args:    nothing,
+		Short:   "Sources and functions: state, workers, rate, backlog, last error",
+		Example: `  runnel list
+  runnel list --json | jq '.[] | select(.state == "halted") | .error'`,
+		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()
@@ -69,12 +77,28 @@ func (l *listCommand) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KIND\tNAME\tSTATE\tEVENTS/S\tLAG\tMESSAGES\tDEAD\tERROR")
+	fmt.Fprintln(w, "KIND\tNAME\tSTATE\tGENERATION\tWORKERS\tEVENTS/S\tBACKLOG\tLAG\tDEAD\tERROR")
 	for _, line := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", line.Kind, line.Name, line.State,
-			optional(line.Rate, count), optional(line.LagSeconds, seconds), optional(line.Messages, whole), optional(line.Dead, whole), oneLine(line.Error))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", line.Kind, line.Name, line.State, line.generation(), line.workers(),
+			optional(line.Rate, count), optional(line.Messages, whole), optional(line.LagSeconds, seconds), optional(line.Dead, whole), oneLine(line.Error))
 	}
 	return w.Flush()
+}
+
+func (l *listed) generation() string {
+	if l.Generation == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(l.Generation, 10)
+}
+
+// workers shows how many there are, and how many there may be.
+func (l *listed) workers() string {
+	text := optional(l.Workers, strconv.Itoa)
+	if l.MaxWorkers > 0 {
+		text += "/" + strconv.Itoa(l.MaxWorkers)
+	}
+	return text
 }
 
 func whole(n uint64) string { return number(int64(n)) }
@@ -92,8 +116,14 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	agents, err := s.registry.AgentsOf(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range sources {
-		line := listed{Kind: "source", Name: n.Name, State: string(n.Record.State), Error: n.Record.Reason}
+		line := listed{Kind: "source", Name: n.Name}
+		here := len(agents[n.Name])
+		line.Workers = &here
 		end, err := s.endOf(ctx, n.Name)
 		if err != nil {
 			return nil, err
@@ -103,10 +133,11 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 			if end.Message != nil {
 				lag := max(0, now.Sub(time.UnixMilli(end.Message.TimeMS)).Seconds())
 				line.LagSeconds = &lag
-				if state, text := quiet(n.Name, n.Record.State, end.Message, now); text != "" {
-					line.State, line.Error = string(state), text
-				}
 			}
+		}
+		line.State, line.Error = stateOfSource(n, agents[n.Name], end, now)
+		if agent := acting(agents[n.Name]); agent != nil && n.Record.State == registry.Running {
+			line.Rate = &agent.Rate
 		}
 		lines = append(lines, line)
 	}
@@ -123,19 +154,49 @@ func (s *session) list(ctx context.Context, now time.Time) ([]listed, error) {
 		return nil, err
 	}
 	for _, n := range functions {
-		line, n := listFunction(n, workers), dead[n.Name]
+		line, err := s.listFunction(ctx, n, workers, now)
+		if err != nil {
+			return nil, err
+		}
+		n := dead[n.Name]
 		line.Dead = &n
 		lines = append(lines, line)
 	}
 	return lines, nil
 }
 
-// listFunction adds up what the workers say.
-func listFunction(n registry.Named[registry.FunctionRecord], workers []registry.Named[registry.Worker]) listed {
-	line := listed{Kind: "function", Name: n.Name, State: string(n.Record.State), Error: n.Record.Reason}
+// listFunction adds up what the workers say; what a function lacks of which nobody says anything, the stream knows.
+func (s *session) listFunction(ctx context.Context, n registry.Named[registry.FunctionRecord], workers []registry.Named[registry.Worker], now time.Time) (listed, error) {
+	line := summed(n, workers)
+	if line.LagSeconds != nil {
+		return line, nil
+	}
+	partitions, err := s.partitions(ctx, n, workers, now)
+	if err != nil || partitions == nil {
+		return line, err
+	}
+	messages, lag := uint64(0), 0.0
+	for _, p := range partitions {
+		messages, lag = messages+p.Messages, max(lag, p.LagSeconds)
+	}
+	line.Messages, line.LagSeconds = &messages, &lag
+	return line, nil
+}
+
+// summed is what the workers say. Without its lag where not all of them are known.
+func summed(n registry.Named[registry.FunctionRecord], workers []registry.Named[registry.Worker]) listed {
+	key := fmt.Sprintf("%s.%d", n.Name, n.Record.Generation)
+	line := listed{Kind: "function", Name: n.Name, State: string(n.Record.State), Error: n.Record.Reason, Generation: n.Record.Generation, MaxWorkers: n.Record.Workers}
 	var sum registry.FunctionStatus
-	hosts := 0
+	hosts, ready, owners := 0, 0, 0
+	line.Workers = &owners
 	for _, w := range workers {
+		if owned, is := w.Record.Owns[key]; is {
+			ready++
+			if len(owned) > 0 {
+				owners++
+			}
+		}
 		status, ok := w.Record.Status[n.Name]
 		if !ok {
 			continue
@@ -155,13 +216,30 @@ func listFunction(n registry.Named[registry.FunctionRecord], workers []registry.
 	line.Error = sum.LastError
 	switch {
 	case hosts == 0:
-		line.State, line.Error = "idle", "no worker hosts it: start runnel worker or runnel run"
+		line.State, line.Error = "idle", "no worker hosts it: start runnel worker"+asked(n)+", or runnel run"
 		return line
 	case sum.Stalled:
 		line.State = "stalled"
+	case ready == 0:
+		line.State = "starting"
 	}
-	line.Rate, line.Messages, line.LagSeconds = &sum.Rate, &sum.Backlog, &sum.LagSeconds
+	if line.Rate = &sum.Rate; owners > 0 {
+		line.Messages, line.LagSeconds = &sum.Backlog, &sum.LagSeconds
+	}
 	return line
+}
+
+// asked are the labels that the function asks for, as flags.
+func asked(n registry.Named[registry.FunctionRecord]) string {
+	spec, err := registry.ParseFunction(n.Name, n.Record.Spec)
+	if err != nil {
+		return ""
+	}
+	text := ""
+	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
+		text += " --labels " + k + "=" + spec.Labels[k]
+	}
+	return text
 }
 
 // endOf is the end of a source's stream; nil where there is none yet.

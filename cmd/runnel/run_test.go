@@ -209,6 +209,23 @@ func (s *shop) states() string {
 	return strings.Join(states, ", ")
 }
 
+// listed is one line of the list.
+func (s *shop) listed(name string) listed {
+	s.t.Helper()
+	var lines []listed
+	text := s.run("list", "--json")
+	if err := json.Unmarshal([]byte(text), &lines); err != nil {
+		s.t.Fatalf("%v: %s", err, text)
+	}
+	for _, l := range lines {
+		if l.Name == name {
+			return l
+		}
+	}
+	s.t.Fatalf("%s is not listed: %s", name, text)
+	return listed{}
+}
+
 func contains(t *testing.T, what, got string, want ...string) {
 	t.Helper()
 	for _, w := range want {
@@ -227,7 +244,10 @@ func TestRun(t *testing.T) {
 	until(t, "10 changes copied", func() bool { return s.copied("paid") == 10 })
 	until(t, "running", func() bool { return s.states() == "shop running, copy running" })
 
-	contains(t, "list", s.run("list"), "source    shop  running", "function  copy  running")
+	contains(t, "list", s.run("list"), "source    shop  running", "function  copy  running", "GENERATION  WORKERS  EVENTS/S  BACKLOG  LAG")
+	if l := s.listed("copy"); l.Workers == nil || *l.Workers != 1 || l.Generation == 0 || l.Messages == nil || l.LagSeconds == nil {
+		t.Errorf("listed: %+v", l)
+	}
 	s.loaded()
 	contains(t, "describe", s.run("describe", "shop"), "runnel_shop at ", "in use", "CDC_shop: ")
 	contains(t, "describe", s.run("describe", "copy"), "version     1, ", "\n7          ", "from: shop.public.orders")
@@ -242,12 +262,15 @@ func TestRun(t *testing.T) {
 
 	contains(t, "pause", s.run("pause", "copy"), "function copy: paused\n")
 	until(t, "paused", func() bool { return s.states() == "shop running, copy paused" })
+	s.sql(s.source, `UPDATE orders SET status = 'paid' WHERE id = 11`)
+	until(t, "what waits is listed", func() bool { l := s.listed("copy"); return l.Messages != nil && *l.Messages == 1 && *l.LagSeconds > 0 })
+	contains(t, "describe", s.run("describe", "copy"), "lag         ", "PARTITION  OWNER   FLOOR", "nobody")
 	contains(t, "resume", s.run("resume", "copy"), "function copy: running\n")
 	s.write("batch: {rows: 10}\n")
 	contains(t, "dry run", s.run("deploy", s.file, "--dry-run"), "unchanged  source    shop\nchange     function  copy\n", "    + batch: {rows: 10}\n")
 	contains(t, "deploy", s.run("deploy", s.file), "change     function  copy\n")
 	s.sql(s.source, `DELETE FROM orders WHERE id > 900`)
-	until(t, "deletes copied", func() bool { return s.copied("new") == 890 })
+	until(t, "deletes copied", func() bool { return s.copied("new") == 889 && s.copied("paid") == 11 })
 
 	contains(t, "pause", s.run("pause", "shop"), "source shop: paused\n")
 	until(t, "slot is free", func() bool { return strings.Contains(s.run("describe", "shop"), "nobody reads it") })

@@ -91,6 +91,9 @@ func filter(f *registry.Function, partition int) string {
 	return "cdc." + strings.Join(tokens, ".") + "." + strconv.Itoa(partition)
 }
 
+// Subject is what the consumers of a function's partition filter by.
+func Subject(f *registry.Function, partition int) string { return filter(f, partition) }
+
 // run holds the partition whenever nobody else does, until ctx ends or the function halts.
 func (l *lane) run(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -23,11 +23,12 @@ const (
 	BucketFunctions = "RUNNEL_functions" // <function> = FunctionRecord, with history
 	BucketOwners    = "RUNNEL_owners"    // <function>.<generation>.<partition> = Owner
 	BucketWorkers   = "RUNNEL_workers"   // <instance> = Worker, with a TTL
+	BucketAgents    = "RUNNEL_agents"    // <source>.<instance> = Agent, with a TTL
 )
 
 // Registry reads and writes the records.
 type Registry struct {
-	Sources, Captures, Snapshots, Schemas, Functions, Owners, Workers *stream.Bucket
+	Sources, Captures, Snapshots, Schemas, Functions, Owners, Workers, Agents *stream.Bucket
 }
 
 // Open opens the buckets, creating what is missing.
@@ -44,6 +45,7 @@ func Open(ctx context.Context, c *stream.Conn) (*Registry, error) {
 		{&r.Functions, stream.BucketConfig{Name: BucketFunctions, History: specHistory}},
 		{&r.Owners, stream.BucketConfig{Name: BucketOwners}},
 		{&r.Workers, stream.BucketConfig{Name: BucketWorkers, TTL: WorkerTTL}},
+		{&r.Agents, stream.BucketConfig{Name: BucketAgents, TTL: WorkerTTL}},
 	} {
 		opened, err := stream.OpenBucket(ctx, c, b.config)
 		if err != nil {
