@@ -83,7 +83,7 @@ func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 		}
 		return clickhouse.New(c)
 	case t.Postgres != nil:
-		c := postgres.Config{Function: f.Name, URL: resolve(t.Postgres.URL), Table: t.Postgres.Table, Log: log}
+		c := postgres.Config{Function: f.Name, URL: resolve(t.Postgres.URL), Table: t.Postgres.Table, InOrder: f.Ordering == registry.OrderSource, Log: log}
 		if missing != nil {
 			return nil, missing
 		}

@@ -21,11 +21,16 @@ func (h *Host) backoff() *pause {
 func (p *pause) reset() { p.b.Reset() }
 
 // wait sleeps, at least as long as the error asks for.
-func (p *pause) wait(ctx context.Context, err error) error {
-	d := p.b.NextBackOff()
+func (p *pause) wait(ctx context.Context, err error) error { return sleep(ctx, p.next(err)) }
+
+// next is how long to wait.
+func (p *pause) next(err error) time.Duration { return max(p.b.NextBackOff(), asked(err)) }
+
+// asked is how long the error asks to wait.
+func asked(err error) time.Duration {
 	var asks interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asks) {
-		d = max(d, asks.RetryAfter())
+		return asks.RetryAfter()
 	}
-	return sleep(ctx, d)
+	return 0
 }

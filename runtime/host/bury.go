@@ -34,7 +34,7 @@ func (w *writer) bury(ctx context.Context, l *lane, r refused) error {
 	if err != nil {
 		return haltError{named(r.event, fmt.Errorf("%w (and it cannot become a dead letter: %w)", r.why, err))}
 	}
-	err = w.insist(ctx, l, func(ctx context.Context) error {
+	err = w.insistElsewhere(ctx, l, func(ctx context.Context) error {
 		err := l.host.cfg.World.Bury(ctx, letter)
 		if errors.Is(err, stream.ErrLetterTooLarge) {
 			return sink.Halt(named(r.event, fmt.Errorf("%w (and it cannot become a dead letter: %w)", r.why, err)))

@@ -251,5 +251,5 @@ func (l *lane) release(ctx context.Context) {
 // deployed to fill its target: it does not stand on what an older one of the same name had reached.
 func (l *lane) claimed() sink.Claim {
 	r := &l.g.record
-	return sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.partition, Start: r.Start, Replay: r.Start == (sink.Point{})}
+	return sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.place(), Start: r.Start, Replay: r.Start == (sink.Point{})}
 }

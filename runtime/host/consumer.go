@@ -158,6 +158,15 @@ type limits struct {
 	age   time.Duration
 }
 
+// reached says whether a batch is about as large as it may be.
+func (l limits) reached(got []Delivery) bool {
+	rows, bytes := 0, int64(0)
+	for i := range got {
+		rows, bytes = rows+got[i].lines, bytes+int64(got[i].size)
+	}
+	return 2*rows >= l.rows || 2*bytes >= l.bytes
+}
+
 // take waits until there is a batch or the time is over, and appends it. A batch closes by rows, bytes or age; without an
 // age it is whatever has come. lostError comes only after everything that was contiguous.
 func (c *consumer) take(ctx context.Context, dst []Delivery, l limits, wait time.Duration) ([]Delivery, error) {

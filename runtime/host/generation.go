@@ -26,10 +26,15 @@ type generation struct {
 	points  sink.Checkpointer // nil where the target has none
 	shapes  *shapes
 	writer  *writer
-	health  health
-	key     string // of its partitions' records, less the partition
-	share   share
-	entered time.Time // when its lanes were about to start
+
+	sequencer sink.Sequencer // of a function that takes whole transactions; else nil
+	breaker   *breaker
+	size      *size
+	pace      *pace // nil where there is no limit
+	health    health
+	key       string // of its partitions' records, less the partition
+	share     share
+	entered   time.Time // when its lanes were about to start
 
 	stop context.CancelFunc
 	once sync.Once
@@ -67,7 +72,7 @@ func (g *generation) run(ctx context.Context) error {
 	if _, combines := g.handler.(sink.Combiner); combines {
 		writing.Go(func() { g.writer.combine(ctx) })
 	}
-	for p := range g.source.Partitions() {
+	for p := range g.spec.Lanes(g.source.Partitions()) {
 		g.mu.Lock()
 		g.lanes = append(g.lanes, newLane(g, p))
 		g.mu.Unlock()
@@ -90,6 +95,9 @@ func (g *generation) prepare(ctx context.Context) error {
 		return haltError{fmt.Errorf("the deployed specification cannot be read by this version of runnel; deploy it again: %w", err)}
 	}
 	g.spec = spec
+	g.breaker = newBreaker(g.host.backoff())
+	g.size = newSize(spec.Batch.Rows, g.host.cfg.WriteDeadline/6)
+	g.pace = newPace(float64(spec.Rate))
 	if g.shapes, err = newShapes(spec); err != nil {
 		return haltError{err}
 	}
@@ -113,6 +121,12 @@ func (g *generation) prepare(ctx context.Context) error {
 	}
 	g.sweeper, _ = g.handler.(sink.Sweeper)
 	g.points, _ = g.handler.(sink.Checkpointer)
+	if spec.Ordering == registry.OrderSource {
+		var able bool
+		if g.sequencer, able = g.handler.(sink.Sequencer); !able {
+			return haltError{fmt.Errorf("a target of this kind (%s) does not keep transactions: take `ordering: source` out of the function and deploy it", spec.To.Kind())}
+		}
+	}
 	g.writer = newWriter(g)
 	check, ok := g.handler.(sink.Checker)
 	if !ok {

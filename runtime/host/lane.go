@@ -35,12 +35,14 @@ type lane struct {
 	read   sink.Point // everything up to here is durable in the target
 	proven uint64     // retention had not passed this sequence after it was read
 
-	refused  int // events in a row that became dead letters
-	consumer *consumer
-	floorAt  time.Time // when the floor was moved or found in place
-	idleAt   time.Time
-	looked   time.Time // when the stream's end was looked at while idle
-	ends     []look    // what it was at such looks within about a lease
+	refused   int           // events in a row that became dead letters
+	filled    bool          // the batch under way is as large as it may be
+	impatient time.Duration // how many deadlines a step of a transaction may take, since one took too long
+	consumer  *consumer
+	floorAt   time.Time // when the floor was moved or found in place
+	idleAt    time.Time
+	looked    time.Time // when the stream's end was looked at while idle
+	ends      []look    // what it was at such looks within about a lease
 
 	got    []Delivery // of the batch under way
 	events []event.Event
@@ -78,8 +80,11 @@ func newLane(g *generation, partition int) *lane {
 }
 
 // filter is the one subject that covers all that the function reads of a partition: exact, else the narrowest wildcard. (Two
-// filters make a consumer ten times slower.)
+// filters make a consumer ten times slower.) Where it takes whole transactions, any event may be the end of one.
 func filter(f *registry.Function, partition int) string {
+	if f.Ordering == registry.OrderSource {
+		return "cdc." + f.Source() + ".>"
+	}
 	tokens := strings.Split(f.From[0], ".")
 	for _, from := range f.From[1:] {
 		for i, t := range strings.Split(from, ".") {
@@ -241,19 +246,20 @@ func (l *lane) leave() {
 
 // flow is the loop between batches.
 func (l *lane) flow(ctx context.Context) error {
+	if l.g.sequencer != nil {
+		return l.transactions(ctx)
+	}
 	for {
 		if l.read != l.owner.Floor && time.Since(l.floorAt) >= l.host.cfg.FloorEvery {
 			if err := l.move(ctx); err != nil {
 				return err
 			}
 		}
-		got, err := l.consumer.take(ctx, l.got[:0], limits{
-			rows:  l.g.spec.Batch.Rows,
-			bytes: min(l.g.spec.Batch.Bytes, l.host.room()/2),
-			age:   l.g.spec.Batch.Age,
-		}, l.patience())
+		limits := l.limits()
+		got, err := l.consumer.take(ctx, l.got[:0], limits, l.patience())
 		l.got = got
 		if len(got) > 0 {
+			l.filled = limits.reached(got)
 			failpoint.At(failpoint.Fetched)
 			l.oldest.Store(got[0].Message.TimeMS)
 			err = l.batch(ctx)
@@ -266,6 +272,21 @@ func (l *lane) flow(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// limits of the next batch.
+func (l *lane) limits() limits {
+	b := &l.g.spec.Batch
+	rows, bytes := l.g.size.now(b.Rows, b.Bytes)
+	return limits{rows: l.g.pace.limit(rows), bytes: min(bytes, l.host.room()/2), age: b.Age}
+}
+
+// place is the partition as the target knows it.
+func (l *lane) place() int {
+	if l.g.sequencer != nil {
+		return sink.All
+	}
+	return l.partition
 }
 
 // patience is how long a lane waits for something to come.

@@ -88,11 +88,18 @@ func (w *writer) combine(ctx context.Context) {
 func (w *writer) deliver(ctx context.Context, jobs []*job) {
 	again := w.g.host.backoff()
 	for patience := time.Duration(1); ; {
+		tries := jobs[0].lane
+		if err := w.g.breaker.enter(ctx, tries); err != nil {
+			finish(jobs, err)
+			return
+		}
 		jobs = w.ready(ctx, jobs)
 		if len(jobs) == 0 {
+			w.g.breaker.abandon(tries)
 			return
 		}
 		err := w.handle(ctx, jobs, patience)
+		w.g.breaker.leave(tries, away(jobs, err))
 		if err == nil {
 			for _, j := range jobs {
 				j.durable()
@@ -111,11 +118,28 @@ func (w *writer) deliver(ctx context.Context, jobs []*job) {
 			patience = min(2*patience, mostPatience)
 		}
 		w.prove(ctx, jobs)
-		if again.wait(ctx, err) != nil {
+		if w.g.breaker.rest(ctx, again.next(err), asked(err)) != nil {
 			finish(jobs, ctx.Err())
 			return
 		}
 	}
+}
+
+// away is the error if it says that the target takes nothing, and nil where it gave an answer.
+func away(jobs []*job, err error) error {
+	var partial *sink.BatchError
+	switch {
+	case errors.As(err, &partial) && len(partial.Failed) < count(jobs):
+		return nil
+	case answered(err):
+		return nil
+	}
+	return err
+}
+
+// answered says whether an error is the target's, or ours, about what is written.
+func answered(err error) bool {
+	return sink.IsPermanent(err) || sink.IsHalt(err) || errors.Is(err, sink.ErrBehind) || errors.Is(err, sink.ErrClosed)
 }
 
 // mostPatience is how many times the deadline a single event may take.
@@ -172,7 +196,9 @@ func (w *writer) confirm(ctx context.Context, l *lane) error {
 func (w *writer) handle(ctx context.Context, jobs []*job, patience time.Duration) error {
 	b := sink.Batch{Function: w.g.f.name, Generation: w.g.record.Generation, Partitions: w.g.source.Partitions(), Spans: make([]sink.Span, len(jobs))}
 	bytes := int64(0)
+	most, filled := 0, false
 	for i, j := range jobs {
+		most, filled = max(most, len(j.span.Events)), filled || j.lane.filled
 		b.Spans[i] = j.span
 		j.attempts++
 		for k := range j.span.Events {
@@ -190,8 +216,12 @@ func (w *writer) handle(ctx context.Context, jobs []*job, patience time.Duration
 	err := w.g.handler.Handle(limited, b)
 	failpoint.At(failpoint.WriteAfter)
 	if err != nil {
+		if limited.Err() != nil {
+			w.g.size.took(most, false, time.Since(began))
+		}
 		return late(limited, err)
 	}
+	w.g.size.took(most, filled, time.Since(began))
 	w.g.health.wrote(b.Len())
 	if observe := w.g.host.cfg.Observer.Written; observe != nil && b.Len() > 0 {
 		observe(w.g.f.name, b.Len(), bytes, time.Since(began))
@@ -271,6 +301,28 @@ func count(jobs []*job) int {
 // insist does something in the target for a lane until it works, with the same rules as a write. It returns sink.ErrClosed,
 // sink.ErrBehind and haltErrors.
 func (w *writer) insist(ctx context.Context, l *lane, try func(context.Context) error) error {
+	return w.insistLong(ctx, l, func() error {
+		if err := w.g.breaker.enter(ctx, l); err != nil {
+			return err
+		}
+		err := w.confirm(ctx, l) // it may have waited
+		if err != nil {
+			w.g.breaker.abandon(l)
+			return err
+		}
+		limited, cancel := w.deadline(ctx)
+		defer cancel()
+		if err = try(limited); answered(err) {
+			w.g.breaker.leave(l, nil)
+		} else {
+			w.g.breaker.leave(l, err)
+		}
+		return err
+	})
+}
+
+// insistElsewhere is insist for something that has nothing to do with the target.
+func (w *writer) insistElsewhere(ctx context.Context, l *lane, try func(context.Context) error) error {
 	return w.insistLong(ctx, l, func() error {
 		limited, cancel := w.deadline(ctx)
 		defer cancel()
