@@ -9,7 +9,6 @@ import (
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
-	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 )
 
@@ -328,15 +327,6 @@ func (o *ordered) cutBehind(d *Delivery) {
 }
 
 func (o *ordered) cut(events int, to sink.Point) { o.ready, o.whole, o.to = true, events, to }
-
-// passes says whether a t or m is to be passed without an effect.
-func (l *lane) passes(m *event.Message, e *event.Event) (bool, error) {
-	truncates := e.Op == event.Truncate && !e.Snapshot
-	if truncates && l.g.spec.Truncate == registry.TruncateHalt {
-		return false, haltError{fmt.Errorf("%s was truncated in the source (sequence %d), and the function says truncate: halt; set truncate: apply or ignore, deploy and resume it", e.Table, m.Sequence)}
-	}
-	return truncates && l.g.spec.Truncate == registry.TruncateIgnore, nil
-}
 
 // final says whether an error of the target ends the flow, and how.
 func final(ctx context.Context, err error) (error, bool) {

@@ -19,16 +19,11 @@ func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to si
 	if err := l.prove(ctx, m.Sequence); err != nil {
 		return err
 	}
-	// Not the end of a backfill, and not the beginning of a load that is read over: these are the agent's own, and rows that
-	// follow them would come twice, or stay for ever.
-	truncates := e.Op == event.Truncate && !e.Snapshot
-	if truncates && l.g.spec.Truncate == registry.TruncateHalt {
-		return haltError{fmt.Errorf("%s was truncated in the source (sequence %d), and the function says truncate: halt; set truncate: apply or ignore, deploy and resume it", e.Table, m.Sequence)}
-	}
+	pass, err := l.passes(m, e)
 	switch {
-	case truncates && l.g.spec.Truncate == registry.TruncateIgnore:
-		return l.pass(ctx, to)
-	case e.Snapshot && !l.g.spec.Takes(event.Read): // rows that it does not take would seem to be gone
+	case err != nil:
+		return err
+	case pass:
 		return l.pass(ctx, to)
 	case l.g.points != nil && e.Op == event.Mark:
 		return l.begin(ctx, e, to)
@@ -38,6 +33,18 @@ func (l *lane) turn(ctx context.Context, m *event.Message, e *event.Event, to si
 		return l.sweep(ctx, e, to)
 	}
 	return l.pass(ctx, to)
+}
+
+// passes says whether a t or m has no effect in the target.
+func (l *lane) passes(m *event.Message, e *event.Event) (bool, error) {
+	// Not the end of a backfill, and not the beginning of a load that is read over: these are the agent's own, and rows that
+	// follow them would come twice, or stay for ever.
+	truncates := e.Op == event.Truncate && !e.Snapshot
+	if truncates && l.g.spec.Truncate == registry.TruncateHalt {
+		return false, haltError{fmt.Errorf("%s was truncated in the source (sequence %d), and the function says truncate: halt; set truncate: apply or ignore, deploy and resume it", e.Table, m.Sequence)}
+	}
+	// Rows of a load that it does not take would seem to be gone.
+	return truncates && l.g.spec.Truncate == registry.TruncateIgnore || e.Snapshot && !l.g.spec.Takes(event.Read), nil
 }
 
 // pass stands behind a place without an effect in the target.
