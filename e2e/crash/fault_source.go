@@ -147,10 +147,10 @@ var loadFaults = []Fault{
 		},
 	},
 	{
-		Name: "source.huge", What: "one transaction inserts 100,000 rows, which the next TRUNCATE of the traffic removes",
+		Name: "source.huge", What: "one transaction inserts 40,000 rows, which the next TRUNCATE of the traffic removes",
 		Exclusive: true,
 		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
-			return w.execute(ctx, fmt.Sprintf(`insert into order_items (order_id, line, sku, quantity, price) select %d + i, 1, 'huge', i, 1 from generate_series(1, 100000) i`,
+			return w.execute(ctx, fmt.Sprintf(`insert into order_items (order_id, line, sku, quantity, price) select %d + i, 1, 'huge', i, 1 from generate_series(1, 40000) i`,
 				(1+r.Int64N(1e6))*1e6))
 		},
 	},

@@ -176,6 +176,9 @@ func targetAway(ctx context.Context, w *World, t *Target, _ *rand.Rand) error {
 // restoreTarget: PostgreSQL has its checkpoints beside the rows, so the function goes on from there by itself. The others have none,
 // and an operator loads everything again.
 func restoreTarget(ctx context.Context, w *World, t *Target, r *rand.Rand) error {
+	if err := w.settled(ctx, t); err != nil { // a copy without its tables would be another trouble: they were dropped
+		return err
+	}
 	var restore func()
 	if t.Kind == "postgres" {
 		copied := t.Server.Backup(w)
