@@ -35,6 +35,7 @@ type decoder struct {
 // transaction that is being read.
 type transaction struct {
 	open     bool
+	begun    bool // it ends with a commit of its own; else with its statement
 	gtid     gtid
 	xid      uint64
 	commitMS int64
@@ -129,7 +130,9 @@ func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error 
 		return setup("the log has GTIDs with tags", "SET GLOBAL gtid_next without a tag; tags are not supported")
 	case *replication.MariadbGTIDEvent:
 		g := gtid{fmt.Sprintf("%d-%d", x.GTID.DomainID, x.GTID.ServerID), x.GTID.SequenceNumber}
-		return d.begin(g, e.Header, int64(e.Header.Timestamp)*1000, x.Flags&(flagPrepared|flagCompleted) != 0)
+		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000, x.Flags&(flagPrepared|flagCompleted) != 0)
+		d.tx.begun = !x.IsStandalone()
+		return err
 	case *replication.XIDEvent:
 		return d.commit()
 	case *replication.QueryEvent:
@@ -227,12 +230,14 @@ func (d *decoder) query(x *replication.QueryEvent) error {
 	kind, t := parse(string(x.Schema), text)
 	switch kind {
 	case begins:
+		d.tx.begun = true
 		return nil
 	case commits:
 		return d.commit()
 	case xa:
 		if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA START") || strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA END") {
-			return nil // what follows says whether it has two phases
+			d.tx.begun = true // what follows says whether it has two phases
+			return nil
 		}
 		return errXA()
 	case saves:
@@ -256,10 +261,13 @@ func (d *decoder) query(x *replication.QueryEvent) error {
 	}
 	clear(d.now)
 	clear(d.tables)
-	if d.tx.open && !strings.Contains(strings.ToUpper(text), "START TRANSACTION") { // CREATE TABLE … SELECT goes on with its rows
-		return d.commit()
+	if strings.Contains(strings.ToUpper(text), "START TRANSACTION") { // of MySQL's CREATE TABLE … SELECT, which goes on with its rows
+		d.tx.begun = true
 	}
-	return nil
+	if d.tx.begun {
+		return nil
+	}
+	return d.commit()
 }
 
 func clip(s string) string { return s[:min(len(s), 80)] }

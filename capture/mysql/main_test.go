@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,16 @@ func (l *log) changes(table string) []item {
 		}
 	}
 	return out
+}
+
+// read gives the changes up to now.
+func (l *log) read() []item {
+	l.t.Helper()
+	if err := l.Mark(l.t.Context(), "now"); err != nil {
+		l.t.Fatal(err)
+	}
+	all := l.until(func(i item) bool { return i.Kind == capture.Marked })
+	return slices.DeleteFunc(all, func(i item) bool { return i.Kind != capture.Changed })
 }
 
 // chunk reads the first rows of a table.
