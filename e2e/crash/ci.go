@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -89,9 +91,10 @@ func (o *options) fixed(ctx context.Context, runs []fixedRun) error {
 		})
 	}
 	err = all.Wait()
-	if missing := sum.missing(db, runs); err == nil && len(missing) > 0 {
-		err = fmt.Errorf("%d faults were not injected: %v", len(missing), missing)
-		sum.failed(err)
+	if missing := sum.missing(db, runs); len(missing) > 0 {
+		e := fmt.Errorf("%d faults were not injected: %s", len(missing), strings.Join(missing, ", "))
+		sum.failed(e)
+		err = errors.Join(err, e)
 	}
 	fmt.Fprintf(o.out, "\nall runs, %d s:\n", int(time.Since(began).Seconds()))
 	sum.print(o.out)
