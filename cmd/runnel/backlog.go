@@ -28,11 +28,15 @@ func backlog(ctx context.Context, r *registry.Registry, st *stream.Stream, sourc
 		if spec.Source() != source || f.Record.State != registry.Running || stalled(workers, f.Name) {
 			continue
 		}
-		owners, err := r.OwnersOf(ctx, f.Name, f.Record.Generation)
+		generation, one := f.Record.Generation, spec.Ordering == registry.OrderSource
+		if f.Record.Waits { // the one before has not stopped yet
+			generation, one = f.Record.Replaces.Generation, f.Record.Replaces.One
+		}
+		owners, err := r.OwnersOf(ctx, f.Name, generation)
 		if err != nil {
 			return capture.Backlog{}, err
 		}
-		working = append(working, floors{f.Name, f.Record.Start.Sequence, owners})
+		working = append(working, floors{f.Name, f.Record, one, owners})
 	}
 	end, err := st.End(ctx)
 	if err != nil {
@@ -44,15 +48,19 @@ func backlog(ctx context.Context, r *registry.Registry, st *stream.Stream, sourc
 // floors are how far a function has come.
 type floors struct {
 	name   string
-	start  uint64 // where its generation began
+	record registry.FunctionRecord
+	one    bool // partition for all
 	owners map[int]registry.Owner
 }
 
 // lowest is the sequence up to which all is written, in every partition.
 func (f *floors) lowest(partitions int) uint64 {
 	lowest := ^uint64(0)
+	if f.one {
+		partitions = 1
+	}
 	for p := range partitions {
-		at := f.start
+		at := f.record.StartOf(p).Sequence
 		if o, ok := f.owners[p]; ok {
 			at = o.Floor.Sequence
 		}

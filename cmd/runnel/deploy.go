@@ -67,6 +67,11 @@ func (d *deployCommand) run(ctx context.Context, paths []string, out io.Writer) 
 				return err
 			}
 		}
+		if step.Note != "" {
+			if _, err := fmt.Fprintf(out, "    (%s)\n", step.Note); err != nil {
+				return err
+			}
+		}
 	}
 	if d.dryRun {
 		_, err = fmt.Fprintln(out, "nothing was changed: this is a dry run")

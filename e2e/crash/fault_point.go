@@ -33,6 +33,7 @@ const (
 	aged                  // the stream is old enough that the slot moves
 	moving                // others of its role come, and take their share
 	filling               // a function asks for its tables to be read again
+	succeeding            // a new generation of a function takes the place of the old one
 )
 
 var triggers = map[failpoint.Name]trigger{
@@ -55,6 +56,7 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.FloorBefore: {10, working}, failpoint.FloorAfter: {10, working},
 	failpoint.BarrierBefore: {6, truncating}, failpoint.BarrierAfter: {6, truncating},
 	failpoint.SweepBefore: {6, truncating}, failpoint.SweepAfter: {6, truncating},
+	failpoint.SucceedBefore: {1, succeeding}, failpoint.SucceedAfter: {1, succeeding},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
 	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, working},
 }
@@ -127,16 +129,10 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	if err := p.Replace(life); err != nil {
 		return err
 	}
-	if t.way == filling {
-		if err := w.runnel(ctx, "backfill", w.Targets[r.IntN(len(w.Targets))].Function, "--detach"); err != nil {
+	if order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]; order != nil {
+		if err := w.runnel(ctx, append(order, w.Targets[r.IntN(len(w.Targets))].Function, "--detach")...); err != nil {
 			return err
 		}
-	}
-	if t.way == moving {
-		if _, err := w.recovered(ctx); err != nil { // it has all partitions
-			return err
-		}
-		release()
 	}
 	return w.diesAt(ctx, p, name, t, from)
 }

@@ -168,15 +168,22 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	}
 	at = c.Start
 	var old sink.Point
-	err = tx.QueryRow(ctx, "SELECT version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition IN ($3, $4) ORDER BY generation DESC, version DESC LIMIT 1",
-		s.function, c.Generation, c.Partition, sink.All).Scan(&old.Version, &old.Sequence)
+	var of int64
+	err = tx.QueryRow(ctx, "SELECT version, sequence, generation FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition IN ($3, $4) ORDER BY generation DESC, version DESC LIMIT 1",
+		s.function, c.Generation, c.Partition, sink.All).Scan(&old.Version, &old.Sequence, &of)
+	behind := old.Version < c.Start.Version
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
 		return at, err
+	case c.Replaces != 0 && of != c.Replaces:
+		// That one never came here, and its own beginning is all that counts. Where this says less, the target was restored.
+		if behind && !c.Replay {
+			at = old
+		}
 	// Taken over in place: what the older generation wrote is not written again. A replay goes back on purpose, but never
 	// forward over what the older one had not reached.
-	case c.Replay == (old.Version < c.Start.Version):
+	case c.Replaces != 0 && !c.Replay, c.Replay == behind:
 		at = old
 	}
 	_, err = tx.Exec(ctx, "INSERT INTO runnel.checkpoints (function, generation, partition, version, sequence) VALUES ($1, $2, $3, $4, $5)",

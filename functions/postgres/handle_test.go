@@ -307,6 +307,26 @@ func testGenerations(t *testing.T, w *world) {
 			t.Errorf("generation %d: got %d, %v, want %d", c.gen, at, err, c.want)
 		}
 	}
+	// One that takes the place of another goes on from its checkpoint alone, or from its own beginning where that one never came.
+	for _, c := range []struct {
+		gen, replaces int64
+		start         uint64
+		replay        bool
+		want          uint64
+	}{
+		{10, 6, 7, false, 9},   // generation 6 was ahead of its floor
+		{11, 10, 12, false, 9}, // and this target was restored: back to what it knows
+		{12, 11, 4, true, 4},
+		{14, 13, 6, true, 6},  // 13 was to begin at 6, and never came here; what is left of 12 says nothing
+		{15, 14, 9, true, 6},  // never over what it had not reached
+		{17, 16, 5, false, 5}, // 16 never came, and 15 was ahead
+		{19, 18, 9, false, 5}, // 18 never came, and the target knows less than it began with
+	} {
+		at, err := s.Claim(t.Context(), sink.Claim{Function: "f", Generation: c.gen, Start: point(c.start), Replay: c.replay, Replaces: c.replaces})
+		if at.Sequence != c.want || err != nil {
+			t.Errorf("generation %d: got %d, %v, want %d", c.gen, at.Sequence, err, c.want)
+		}
+	}
 	if _, err := claim(5, 9, false); !errors.Is(err, sink.ErrClosed) {
 		t.Errorf("an older generation: got %v, want ErrClosed", err)
 	}

@@ -65,6 +65,8 @@ const (
 	SweepAfter     Name = "sweep.after"
 	ReleaseBefore  Name = "release.before"
 	ReleaseAfter   Name = "release.after"
+	SucceedBefore  Name = "succeed.before"
+	SucceedAfter   Name = "succeed.after"
 
 	MoveBefore        Name = "move.before"
 	MoveReleased      Name = "move.released"
@@ -135,6 +137,8 @@ var Points = map[Name]Point{
 	SweepAfter:     {Worker, "a partition was swept, the floor does not know"},
 	ReleaseBefore:  {Worker, "a partition is about to be released by a worker that stops"},
 	ReleaseAfter:   {Worker, "a partition was released by a worker that stops"},
+	SucceedBefore:  {Worker, "an older generation has stopped and is closed, where it stood is not noted"},
+	SucceedAfter:   {Worker, "a generation has taken the place of an older one"},
 
 	MoveBefore:        {Worker, "a partition is about to be handed over to another worker"},
 	MoveReleased:      {Worker, "a partition was released for another worker, which was not told yet"},

@@ -69,9 +69,12 @@ func (l *lane) take(ctx context.Context, mine bool) (bool, error) {
 	asked := time.Now()
 	o, e, err := l.look(ctx)
 	if errors.Is(err, stream.ErrNotFound) {
-		o = registry.Owner{Floor: l.g.record.Start}
+		o = registry.Owner{Floor: l.g.record.StartOf(l.partition)}
 	} else if err != nil {
 		return false, err
+	}
+	if o.Closed {
+		return false, fmt.Errorf("%w: a newer generation has taken its place", errStopped)
 	}
 	if o.Instance != l.host.instance { // our own name: KV lost a release, or its answer
 		if !mine && !l.lies(e.Revision, asked) {
@@ -247,9 +250,16 @@ func (l *lane) release(ctx context.Context) {
 	failpoint.At(failpoint.ReleaseAfter)
 }
 
-// claimed describes the partition to a target that keeps checkpoints. A generation that starts at the stream's beginning was
-// deployed to fill its target: it does not stand on what an older one of the same name had reached.
+// claimed describes the partition to a target that keeps checkpoints. A generation that takes the place of an older one goes on from the
+// checkpoint of that; one that starts at the stream's beginning was deployed to fill its target: it does not stand on what an older
+// one of the same name had reached.
 func (l *lane) claimed() sink.Claim {
 	r := &l.g.record
-	return sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.place(), Start: r.Start, Replay: r.Start == (sink.Point{})}
+	c := sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.place(), Start: r.StartOf(l.partition), Replay: r.Back}
+	if r.Replaces != nil {
+		c.Replaces = r.Replaces.Generation
+	} else if c.Start == (sink.Point{}) {
+		c.Replay = true
+	}
+	return c
 }

@@ -156,7 +156,7 @@ func (f *function) halt(ctx context.Context, r registry.FunctionRecord, reason s
 		case errors.Is(err, stream.ErrNotFound):
 			f.update(stream.Entry{Key: f.name, Revision: e.Revision, Deleted: true})
 			return
-		case err == nil && !same(now, r):
+		case err == nil && (!same(now, r) || now.LastBackfill() != r.LastBackfill()): // which may heal it
 			f.update(e)
 			return
 		case err == nil:

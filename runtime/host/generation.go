@@ -68,6 +68,9 @@ func (g *generation) run(ctx context.Context) error {
 	if c, ok := g.handler.(sink.Closer); ok {
 		defer c.Close()
 	}
+	if err := g.succeed(ctx); err != nil {
+		return err
+	}
 	var writing, reading sync.WaitGroup
 	if _, combines := g.handler.(sink.Combiner); combines {
 		writing.Go(func() { g.writer.combine(ctx) })

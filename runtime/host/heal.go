@@ -45,7 +45,7 @@ func (l *lane) healed(ctx context.Context, end stream.End) (by string, err error
 	if load.ID != "" && load.Sequence+1 >= end.First && (l.read == sink.Point{} || load.Sweep && load.Sequence >= l.read.Sequence) {
 		return "load " + load.ID, nil
 	}
-	r, _, err := l.functionRecord(ctx)
+	r, _, err := l.g.current(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -96,38 +96,19 @@ func (l *lane) load(ctx context.Context) (registry.Load, error) {
 	return c.Load, nil
 }
 
-// functionRecord is the function's as KV has it now, if it still runs in this generation.
-func (l *lane) functionRecord(ctx context.Context) (registry.FunctionRecord, stream.Entry, error) {
-	var r registry.FunctionRecord
-	e, err := l.host.cfg.World.Bucket(registry.BucketFunctions).Get(ctx, l.g.f.name)
-	switch {
-	case errors.Is(err, stream.ErrNotFound):
-		return r, e, fmt.Errorf("%w: it is deleted", errStopped)
-	case err == nil:
-		err = json.Unmarshal(e.Value, &r)
-	}
-	if err != nil {
-		return r, e, fmt.Errorf("read the record of function %s: %w", l.g.f.name, err)
-	}
-	if r.Generation != l.g.record.Generation || r.State != registry.Running {
-		return r, e, fmt.Errorf("%w: it is %s in generation %d", errStopped, r.State, r.Generation)
-	}
-	return r, e, nil
-}
-
 // order gives the function a backfill: all lanes want it, and one of them writes it down. "" where a backfill cannot show all rows.
 func (l *lane) order(ctx context.Context, end stream.End) (by string, err error) {
 	if why, err := l.unreadable(ctx); err != nil || why != "" {
 		return "", err
 	}
-	r, e, err := l.functionRecord(ctx)
+	r, e, err := l.g.current(ctx)
 	if err != nil {
 		return "", err
 	}
 	b := registry.Backfill{Start: pointOf(end), Why: "the first load is not in the stream any more"}
 	id := r.AddBackfill(b, time.Now())
 	r.Updated = time.Now().UTC()
-	_, err = l.host.cfg.World.Bucket(registry.BucketFunctions).Swap(ctx, l.g.f.name, encode(r), e.Revision)
+	_, err = l.g.functions().Swap(ctx, l.g.f.name, encode(r), e.Revision)
 	if errors.Is(err, stream.ErrConflict) { // perhaps by another lane, which did the same
 		return "", fmt.Errorf("%w: the function's record changed", errReopen)
 	}

@@ -71,6 +71,14 @@ func (r *FunctionRecord) AddBackfill(b Backfill, now time.Time) int64 {
 	return b.ID
 }
 
+// LastBackfill is the ID of the newest one; 0 where none was ordered.
+func (r *FunctionRecord) LastBackfill() int64 {
+	if len(r.Backfills) == 0 {
+		return 0
+	}
+	return r.Backfills[len(r.Backfills)-1].ID
+}
+
 // BackfillOf reads how far a backfill is; ok is false before its agent has begun.
 func (r *Registry) BackfillOf(ctx context.Context, source, function string, id int64) (s BackfillStatus, ok bool, err error) {
 	n, err := get[BackfillStatus](ctx, r.Snapshots, BackfillKey(source, BackfillLoad(function, id)))

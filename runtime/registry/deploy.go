@@ -24,6 +24,7 @@ type Step struct {
 	Name   string `json:"name"`
 	Action string `json:"action"`         // create, change, unchanged
 	Diff   string `json:"diff,omitempty"` // of a change: lines with -, + or a blank before them
+	Note   string `json:"note,omitempty"` // what else follows from it
 
 	bucket   *stream.Bucket
 	revision uint64
@@ -237,32 +238,15 @@ func (r *Registry) planFunction(ctx context.Context, f *Function, text map[strin
 	if err != nil {
 		return Step{}, fmt.Errorf("stored specification: %w", err)
 	}
-	if err := allowFunction(before, f); err != nil {
+	step.Action, step.Diff = Change, diff(old.Record.Spec, record.Spec)
+	next := old.Record
+	next.Spec, next.Version, next.Updated = record.Spec, old.Record.Version+1, record.Updated
+	next.State, next.Reason = afterChange(old.Record.State, old.Record.Reason)
+	if step.Note, err = r.change(ctx, before, f, &next); err != nil {
 		return Step{}, err
 	}
-	step.Action, step.Diff = Change, diff(old.Record.Spec, record.Spec)
-	record.Version, record.Generation, record.Start, record.Workers = old.Record.Version+1, old.Record.Generation, old.Record.Start, old.Record.Workers
-	record.State, record.Reason = afterChange(old.Record.State, old.Record.Reason)
-	step.record = record
+	step.record = next
 	return step, nil
-}
-
-// allowFunction refuses what would need a new generation.
-func allowFunction(before, after *Function) error {
-	if !slices.Equal(before.From, after.From) {
-		return refused("function %q: from cannot change in place: what was written so far would not match it; delete the function and deploy it under a new name", after.Name)
-	}
-	kind, url, name := before.To.place()
-	if k, u, n := after.To.place(); k != kind || u != url || n != name {
-		return refused("function %q: its target cannot change in place: the new one would lack what was written so far; delete the function and deploy it under a new name", after.Name)
-	}
-	if before.Ordering != after.Ordering {
-		return refused("function %q: ordering cannot change in place; delete the function and deploy it under a new name", after.Name)
-	}
-	if !before.sameShape(after) {
-		return refused("function %q: filter, ops, columns, set and mask cannot change in place: what was written so far would not match them; delete the function and deploy it under a new name", after.Name)
-	}
-	return nil
 }
 
 // afterChange is the state after a changed specification: what halted because of the old one tries again.

@@ -129,7 +129,6 @@ func TestDeployRefuses(t *testing.T) {
 	r := open(t)
 	deploy(t, r, source, function)
 	for name, c := range map[string]struct{ document, want string }{
-		"From":       {strings.Replace(function, "public.orders", "public.items", 1), `function "search": from cannot change in place`},
 		"URL":        {strings.Replace(function, "${ES_URL}", "${OTHER_URL}", 1), `function "search": its target cannot change in place`},
 		"Kind":       {strings.Replace(function, "elasticsearch", "postgres", 1), `function "search": its target cannot change in place`},
 		"SameTarget": {strings.Replace(function, "name: search", "name: copy", 1), `:4:5: function "copy" and function "search" would both write elasticsearch "orders" at the same URL`},

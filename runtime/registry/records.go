@@ -42,11 +42,37 @@ type FunctionRecord struct {
 	Reason     string     `json:"reason,omitempty"`
 
 	Starts    []sink.Point `json:"starts,omitempty"`    // of the generation, by partition, where they are not all Start
-	Replaces  int64        `json:"replaces,omitempty"`  // the generation in whose place it came
+	Replaces  *Replaced    `json:"replaces,omitempty"`  // the generation in whose place it came
 	Waits     bool         `json:"waits,omitempty"`     // until every owner of that one has stopped; then Starts says how far it had come
+	Back      bool         `json:"back,omitempty"`      // it begins below where that one had come
+	Replay    *Replay      `json:"replay,omitempty"`    // that it began with
 	Backfills []Backfill   `json:"backfills,omitempty"` // that were ordered for it; the agent says which are done
 	Workers   int          `json:"workers,omitempty"`   // at most so many have partitions of it; 0: no bound
 	Updated   time.Time    `json:"updated"`
+}
+
+// Replaced is a generation that another one took the place of.
+type Replaced struct {
+	Generation int64 `json:"generation"`
+	One        bool  `json:"one,omitempty"`  // one lane read all partitions: ordering: source
+	Back       bool  `json:"back,omitempty"` // it began below where the one before it had come
+}
+
+// Replay is a part of the stream that a generation reads once more.
+type Replay struct {
+	From  sink.Point   `json:"from"`            // it begins after this
+	To    uint64       `json:"to,omitempty"`    // its last sequence; 0: to where the function had come
+	Rate  Rate         `json:"rate,omitempty"`  // events a second at most while it goes on; 0: as the function's
+	Until []sink.Point `json:"until,omitempty"` // where the function had come, by partition, once it has begun
+	Why   string       `json:"why"`             // for people
+}
+
+// Over says whether a partition that has come to a place has passed the replay.
+func (r *Replay) Over(partition int, at sink.Point) bool {
+	if partition >= len(r.Until) {
+		return true
+	}
+	return at.Version >= r.Until[partition].Version || r.To > 0 && at.Sequence >= r.To
 }
 
 // StartOf is where the generation begins in a partition.
@@ -94,6 +120,7 @@ type Owner struct {
 	Instance string     `json:"instance,omitempty"` // "" = released
 	Turn     int64      `json:"turn"`
 	Floor    sink.Point `json:"floor"`
+	Closed   bool       `json:"closed,omitempty"` // the generation is over: nobody may claim it
 }
 
 // Worker is the announcement of a worker.

@@ -91,13 +91,21 @@ type Checkpointer interface {
 	Begin(ctx context.Context, c Claim, s *event.Schema, at Point) error
 }
 
+// Dropper is a target whose tables or indexes can be taken away together with their function.
+type Dropper interface {
+	// Drop takes away what the function made for tables of these schemas, for ever, and names it; what was there before the function
+	// it names as kept. dry only names. It may be repeated.
+	Drop(ctx context.Context, schemas []*event.Schema, dry bool) (dropped, kept []string, err error)
+}
+
 // Claim of a partition.
 type Claim struct {
 	Function   string
 	Generation int64
 	Partition  int
 	Start      Point
-	Replay     bool // the generation starts below the older one's checkpoint, on purpose
+	Replay     bool  // the generation starts below the older one's checkpoint, on purpose
+	Replaces   int64 // the generation in whose place it comes; 0: none, or one that was deleted
 }
 
 // Barrier is a t in PostgreSQL's manner.

@@ -1,0 +1,209 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/failpoint"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// succeed takes the place of an older generation: it waits until each of its owners has released its partition or is gone, closes the
+// partitions, so that nobody claims them any more, and begins where they stood. Every worker does this, and the first one to come
+// to the end writes it into the function's record; a worker of the old generation that sleeps finds its partition closed, and the new
+// generation, before it writes.
+func (g *generation) succeed(ctx context.Context) error {
+	told := ""
+	for {
+		r, e, err := g.current(ctx)
+		var holder string
+		switch {
+		case err != nil:
+		case !r.Waits:
+			g.record = r
+			return nil
+		default:
+			if holder, err = g.replace(ctx, &r); err == nil && holder == "" {
+				failpoint.At(failpoint.SucceedBefore)
+				_, err = g.functions().Swap(ctx, g.f.name, encode(r), e.Revision)
+				failpoint.At(failpoint.SucceedAfter)
+				if err == nil {
+					g.log.InfoContext(ctx, "takes the place of an older generation", "old", r.Replaces.Generation)
+				}
+				if err == nil || errors.Is(err, stream.ErrConflict) {
+					continue // the record says what it is now
+				}
+			}
+		}
+		var h haltError
+		if errors.As(err, &h) {
+			return err
+		}
+		if errors.Is(err, errStopped) { // the watch tells it too, and then this ends
+			_ = sleep(ctx, g.host.cfg.Lease/10)
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
+			g.log.WarnContext(ctx, "cannot take the place of an older generation; it is tried again", "error", err)
+		}
+		if holder != "" && holder != told {
+			told = holder
+			g.log.InfoContext(ctx, "waits for an older generation to stop", "old", r.Replaces.Generation, "worker", holder)
+		}
+		if err := sleep(ctx, g.host.cfg.Lease/40); err != nil {
+			return err
+		}
+	}
+}
+
+func (g *generation) functions() Bucket { return g.host.cfg.World.Bucket(registry.BucketFunctions) }
+
+// current is the function's record as KV has it now, if it still runs in this generation.
+func (g *generation) current(ctx context.Context) (registry.FunctionRecord, stream.Entry, error) {
+	var r registry.FunctionRecord
+	e, err := g.functions().Get(ctx, g.f.name)
+	switch {
+	case errors.Is(err, stream.ErrNotFound):
+		return r, e, fmt.Errorf("%w: it is deleted", errStopped)
+	case err == nil:
+		err = json.Unmarshal(e.Value, &r)
+	}
+	if err != nil {
+		return r, e, fmt.Errorf("read the record of function %s: %w", g.f.name, err)
+	}
+	if r.Generation != g.record.Generation || r.State != registry.Running {
+		return r, e, fmt.Errorf("%w: it is %s in generation %d", errStopped, r.State, r.Generation)
+	}
+	return r, e, nil
+}
+
+// replace closes the older generation, and notes in the record where it stood. It names a worker that still holds a partition of it.
+func (g *generation) replace(ctx context.Context, r *registry.FunctionRecord) (holder string, err error) {
+	partitions := g.source.Partitions()
+	old := partitions
+	if r.Replaces.One {
+		old = 1
+	}
+	floors := make([]sink.Point, old)
+	for p := range old {
+		owner, held, err := g.closeOld(ctx, r, p)
+		if err != nil || held != "" {
+			return held, err
+		}
+		floors[p] = owner.Floor
+		r.Back = r.Back || r.Replaces.Back && owner.Turn == 1 // it had not yet gone back there
+	}
+	if old != g.spec.Lanes(partitions) { // another order: one place for all
+		lowest := slices.MinFunc(floors, func(a, b sink.Point) int { return cmp.Compare(a.Version, b.Version) })
+		if lowest, err = Outside(ctx, g.source, lowest); err != nil {
+			return "", err
+		}
+		floors = slices.Repeat([]sink.Point{lowest}, g.spec.Lanes(partitions))
+	}
+	return "", g.begin(ctx, r, floors)
+}
+
+// closeOld closes a partition of the older generation; held names the worker that still has it.
+func (g *generation) closeOld(ctx context.Context, r *registry.FunctionRecord, partition int) (o registry.Owner, held string, err error) {
+	owners := g.host.cfg.World.Bucket(registry.BucketOwners)
+	key := generationKey(g.f.name, r.Replaces.Generation) + "." + strconv.Itoa(partition)
+	e, err := owners.Get(ctx, key)
+	switch {
+	case errors.Is(err, stream.ErrNotFound):
+		o.Floor = r.StartOf(partition)
+	case err != nil:
+		return o, "", err
+	default:
+		if err := json.Unmarshal(e.Value, &o); err != nil {
+			return o, "", haltError{fmt.Errorf("record %s in %s cannot be read: %w", key, registry.BucketOwners, err)}
+		}
+	}
+	if o.Closed {
+		return o, "", nil
+	}
+	if o.Instance != "" && o.Instance != g.host.instance { // our own has ended: KV lost its release, or the answer
+		gone, err := g.host.presence.gone(ctx, o.Instance)
+		if err != nil || !gone {
+			return o, o.Instance, err
+		}
+	}
+	o.Instance, o.Turn, o.Closed = "", o.Turn+1, true
+	_, err = owners.Swap(ctx, key, encode(o), e.Revision)
+	return o, "", err
+}
+
+// begin notes in the record where the generation begins, and where what was ordered for it does.
+func (g *generation) begin(ctx context.Context, r *registry.FunctionRecord, floors []sink.Point) error {
+	end, err := g.source.End(ctx)
+	if err != nil {
+		return err
+	}
+	r.Waits, r.Starts, r.Updated = false, floors, time.Now().UTC()
+	for i := range r.Backfills {
+		if b := &r.Backfills[i]; b.Start == (sink.Point{}) {
+			b.Start = pointOf(end)
+		}
+	}
+	if r.Replay == nil || r.Replay.Until != nil {
+		return nil
+	}
+	r.Replay.Until, r.Starts = floors, slices.Clone(floors)
+	for p := range r.Starts {
+		if r.Replay.From.Version < r.Starts[p].Version {
+			r.Starts[p], r.Back = r.Replay.From, true
+		}
+	}
+	return nil
+}
+
+// Reader of a stream's messages.
+type Reader interface {
+	Next(ctx context.Context, subject string, from uint64) (*event.Message, error)
+	End(ctx context.Context) (stream.End, error)
+}
+
+// Before is the place right before the first message at or above a sequence, outside of any group: a generation may begin there.
+func Before(ctx context.Context, s Reader, sequence uint64) (sink.Point, error) {
+	m, err := s.Next(ctx, ">", sequence)
+	if errors.Is(err, stream.ErrNoMessage) {
+		end, err := s.End(ctx)
+		return pointOf(end), err
+	}
+	for err == nil && (m.Group.K > 1 || m.Marker() && !m.Group.Complete()) {
+		back := m.Sequence - 1
+		if m.Marker() { // all of them are of one batch
+			back = m.Writer.Base - event.FenceMarkers
+		}
+		if back == 0 {
+			break
+		}
+		var before *event.Message
+		before, err = s.Next(ctx, ">", back)
+		if err != nil || before.Sequence >= m.Sequence { // retention took it
+			break
+		}
+		m = before
+	}
+	if err != nil {
+		return sink.Point{}, fmt.Errorf("look for the beginning of a group before sequence %d: %w", sequence, err)
+	}
+	return sink.Point{Sequence: m.Sequence - 1, Version: m.Writer.Version(m.Sequence, 0)}, nil
+}
+
+// Outside is a place, or the one before the group that it lies in.
+func Outside(ctx context.Context, s Reader, p sink.Point) (sink.Point, error) {
+	before, err := Before(ctx, s, p.Sequence+1)
+	if err != nil || before.Version >= p.Version {
+		return p, err
+	}
+	return before, nil
+}

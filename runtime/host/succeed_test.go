@@ -1,0 +1,176 @@
+package host_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/runnel-dev/runnel/runtime/host"
+	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/stream"
+)
+
+// generations is a target that wants one generation at a time.
+type generations struct {
+	*target
+	mu      sync.Mutex
+	newest  int64
+	writing map[int64]int
+}
+
+func (g *generations) Handle(ctx context.Context, b sink.Batch) error {
+	g.mu.Lock()
+	g.newest = max(g.newest, b.Generation)
+	g.writing[b.Generation]++
+	for gen, n := range g.writing {
+		if n > 0 && gen != b.Generation || b.Generation < g.newest {
+			g.t.Errorf("generation %d writes beside generation %d", b.Generation, max(gen, g.newest))
+		}
+	}
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.writing[b.Generation]--
+		g.mu.Unlock()
+	}()
+	return g.target.Handle(ctx, b)
+}
+
+// next gives a function a new generation, as a deployment does.
+func next(t *testing.T, name string, change func(*registry.FunctionRecord)) {
+	t.Helper()
+	deploy(t, name, func(r *registry.FunctionRecord) {
+		r.Replaces, r.Waits, r.Back = &registry.Replaced{Generation: r.Generation, Back: r.Back}, true, false
+		r.Generation++
+		r.Replay = nil
+		if change != nil {
+			change(r)
+		}
+	})
+}
+
+// Generations follow each other under load, on three workers: none writes before all of the one before have stopped, and nothing is lost
+// or written twice.
+func TestGenerationsFollowEachOther(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 4})
+	name := newFunction(t, f, "$.public.orders", "batch: {rows: 20}")
+	h := &generations{target: newTarget(t), writing: map[int64]int{}}
+	for range 3 {
+		start(t, name, only(h), nil)
+	}
+	for i := range 8 {
+		f.put(f.schema, keys(i*100, 100)...)
+		waitFor(t, "written in part", func() bool { return len(h.got()) > i*100 })
+		next(t, name, func(r *registry.FunctionRecord) {
+			if i == 3 {
+				r.AddBackfill(registry.Backfill{Why: "test"}, time.Now())
+			}
+		})
+	}
+	h.complete(t, f.events)
+	if h.back > 0 {
+		t.Errorf("%d events came twice", h.back)
+	}
+	waitFor(t, "the last generation has begun", func() bool { return !record(t, name).Waits })
+	r := record(t, name)
+	if r.Generation != 9 || len(r.Starts) != 4 || r.Back || len(r.Backfills) != 1 || r.Backfills[0].Start.Version == 0 {
+		t.Errorf("record %+v", r)
+	}
+	for p := range 4 {
+		if o := owner(t, name, 8, p); !o.Closed || o.Instance != "" || o.Floor != r.Starts[p] {
+			t.Errorf("partition %d of the one before: %+v, began at %+v", p, o, r.Starts[p])
+		}
+	}
+}
+
+// A worker that says nothing more is waited for until it is gone; and what it had claimed is closed to it.
+func TestGenerationWaitsForASleeper(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 2})
+	name := newFunction(t, f, "$.public.orders", "")
+	f.put(f.schema, keys(0, 20)...)
+	sleeper := "sleeper-" + name
+	announce := func() {
+		value, _ := json.Marshal(registry.Worker{Host: "elsewhere", PID: 1, Started: time.Now()})
+		if _, err := shared.registry.Workers.Put(t.Context(), sleeper, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announce()
+	floor := sink.Point{Sequence: 512, Version: f.writer.Version(512, 0)}
+	value, _ := json.Marshal(registry.Owner{Instance: sleeper, Turn: 1, Floor: floor})
+	revision, err := shared.registry.Owners.Swap(t.Context(), name+".1.1", value, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, name, nil)
+	h := newTarget(t)
+	start(t, name, only(h), nil)
+	waitFor(t, "the partition that nobody has is closed", func() bool { return owner(t, name, 1, 0).Closed })
+	for range 4 {
+		announce()
+		time.Sleep(100 * time.Millisecond) // as a worker that lives does
+	}
+	if r := record(t, name); !r.Waits || len(h.got()) > 0 {
+		t.Errorf("%d events written while the older one holds a partition: %+v", len(h.got()), r)
+	}
+	h.complete(t, f.events) // once it is silent for the lease
+	if r := record(t, name); r.Starts[1] != floor || r.Starts[0] != (sink.Point{}) {
+		t.Errorf("began at %+v", r.Starts)
+	}
+	if _, err := shared.registry.Owners.Swap(t.Context(), name+".1.1", value, revision); !errors.Is(err, stream.ErrConflict) {
+		t.Errorf("the sleeper moves its floor: %v", err)
+	}
+}
+
+// A replay reads a part of the stream once more, from before a group.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 2})
+	name := newFunction(t, f, "$.public.orders", "")
+	h := newTarget(t)
+	start(t, name, only(h), nil)
+	f.put(f.schema, keys(0, 40)...)
+	f.truncate(f.schema)
+	f.put(f.schema, keys(40, 40)...)
+	h.complete(t, f.events)
+	end, err := f.stream.End(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := end.Last - 40 // the t in partition 1: that in partition 0 is of its group
+	from, err := host.Before(t.Context(), f.stream, second)
+	if err != nil || from.Sequence != second-2 || from.Version.Epoch() != 1 {
+		t.Fatalf("before %d: %+v, %v", second, from, err)
+	}
+	if p, err := host.Outside(t.Context(), f.stream, sink.Point{Sequence: second - 1, Version: f.writer.Version(second-1, 1)}); err != nil || p != from {
+		t.Errorf("outside of the group: %+v, %v, want %+v", p, err, from)
+	}
+	replayed := func() int { return len(h.got()) - len(f.events) }
+	next(t, name, func(r *registry.FunctionRecord) { r.Replay = &registry.Replay{From: from} })
+	waitFor(t, "written again", func() bool { return replayed() == 40 })
+	r := record(t, name)
+	if !r.Back || slices.Contains(r.Starts, sink.Point{}) || r.Starts[0] != from || len(r.Replay.Until) != 2 || r.Replay.Over(0, from) || !r.Replay.Over(0, r.Replay.Until[0]) {
+		t.Errorf("record %+v", r)
+	}
+
+	next(t, name, func(r *registry.FunctionRecord) { r.Replay = &registry.Replay{From: sink.Point{}} })
+	waitFor(t, "everything written again", func() bool { return replayed() == 40+80 })
+	next(t, name, nil)
+	waitFor(t, "an ordinary one follows", func() bool { return !record(t, name).Waits })
+	if r := record(t, name); r.Back {
+		t.Errorf("it goes back: %+v", r)
+	}
+	f.put(f.schema, 80)
+	waitFor(t, "goes on", func() bool { return replayed() == 40+80 })
+	if got := h.got(); got[len(got)-1].key != 80 {
+		t.Error(fmt.Sprint(got[len(got)-3:]))
+	}
+}
