@@ -66,7 +66,7 @@ const (
 type mysql struct {
 	flavor, bin string
 	id          int    // server id
-	log         string // base name of the binlogs
+	log         string // base name of the binlogs: a path would lead a copy to those of the original
 	args        []string
 }
 
@@ -76,7 +76,7 @@ func startMySQL(t TB, m mysql, dir string, args []string) *Server {
 	m.args = args
 	port := freePort(t)
 	all := append([]string{"--no-defaults", "--user=" + userName(t), "--datadir=" + dir + "/data", "--tmpdir=" + serverTemp(t, dir), "--socket=" + dir + "/s.sock",
-		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=" + strconv.Itoa(m.id), "--log-bin=" + dir + "/data/" + m.log,
+		"--pid-file=" + dir + "/pid", "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1", "--server-id=" + strconv.Itoa(m.id), "--log-bin=" + m.log,
 		"--binlog-format=ROW", "--binlog-row-image=FULL", "--binlog-row-metadata=FULL", "--log-slave-updates=ON", "--skip-slave-start", "--sync-binlog=0",
 		"--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=32M", "--character-set-server=utf8mb4"}, args...)
 	s := start(t, dir, port, nil, syscall.SIGTERM, func() error {
