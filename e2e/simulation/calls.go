@@ -36,6 +36,9 @@ func (s streamCalls) Fence(ctx context.Context, after uint64, epoch uint32, g ev
 
 func (s streamCalls) Chain(w event.Writer, after uint64, o stream.ChainOptions) *chainCalls {
 	s.p.w.h.note(s.p.name, "writes as %s after %d", w, after)
+	if !s.p.starting.Load() {
+		s.p.w.c.count("a running writer takes another epoch")
+	}
 	if s.resnapshot || s.p.past.Load() {
 		s.p.w.m.Again(w.Epoch)
 	}

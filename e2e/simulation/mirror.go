@@ -33,7 +33,8 @@ type mirror struct {
 	slot      uint64 // where the slot began
 	again     uint32 // epoch of the last writer that went on past a gap
 
-	disaster bool // what is lost now nobody could hold: an operator deletes the stream
+	disaster bool            // what is lost now nobody could hold: an operator deletes the stream
+	taken    map[string]bool // changes that were lost so: the source may be told to forget them by who had just looked
 
 	excuse  sync.Mutex
 	excused map[string]bool // positions that were stored more than once, and why that is right is known
@@ -56,7 +57,7 @@ type lost struct {
 }
 
 func newMirror(c *chance, h *history, d *database) *mirror {
-	return &mirror{c: c, h: h, d: d, held: map[string]held{}, bytes: map[uint64]*lost{}, floors: map[string]sink.Point{}, excused: map[string]bool{}}
+	return &mirror{c: c, h: h, d: d, held: map[string]held{}, bytes: map[uint64]*lost{}, floors: map[string]sink.Point{}, taken: map[string]bool{}, excused: map[string]bool{}}
 }
 
 // Excused says whether an event may show something older than its target has shown: what a loss made come again.
@@ -147,18 +148,15 @@ func (m *mirror) Lose(to uint64) {
 	for len(m.entries) > 0 && m.entries[len(m.entries)-1].message.Sequence > to {
 		e := m.entries[len(m.entries)-1]
 		m.entries = m.entries[:len(m.entries)-1]
-		m.bytes[e.message.Sequence] = &lost{e.message.Writer, string(e.message.Data)}
+		m.gone(e)
 		n++
 		for i := range e.events {
 			ev := &e.events[i]
 			if ev.Snapshot {
 				continue
 			}
-			id := ev.Position.ID()
-			delete(m.held, id)
-			m.excuseID(id)
 			if ev.Position.Commit < m.confirmed && ev.Position.Commit >= m.below && !m.disaster {
-				m.h.fail("ack after durable", "the stream lost change %s, and the source had been told to forget everything before %X", id, m.confirmed)
+				m.h.fail("ack after durable", "the stream lost change %s, and the source had been told to forget everything before %X", ev.Position.ID(), m.confirmed)
 			}
 		}
 	}
@@ -205,6 +203,7 @@ func (m *mirror) Confirm(p event.Position, forgotten []string) {
 	for _, id := range forgotten {
 		h, there := m.held[id]
 		switch {
+		case !there && m.taken[id]: // then a gap must be declared
 		case !there:
 			m.h.fail("ack after durable", "the source is told to forget change %s, up to %s, which is not in the stream", id, p)
 		case time.Since(h.at) < 2*syncInterval:
@@ -288,7 +287,7 @@ func (m *mirror) Floor(key string, value []byte, target func(function string) ho
 	for _, e := range passed {
 		for i := range e.events {
 			ev := &e.events[i]
-			if ev.Op == event.Truncate || ev.Op == event.Mark || ev.Version <= from.Version || ev.Version > o.Floor.Version {
+			if ev.Version <= from.Version || ev.Version > o.Floor.Version {
 				continue
 			}
 			ev.Schema = m.d.schemaOf(ev.Table)
@@ -298,6 +297,54 @@ func (m *mirror) Floor(key string, value []byte, target func(function string) ho
 			}
 		}
 	}
+}
+
+// Restored takes what the stream holds instead, since an old copy of it was restored, and forgets what floors had passed.
+func (m *mirror) Restored(messages []*event.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		m.gone(e)
+	}
+	m.entries, m.newest = nil, event.Position{}
+	clear(m.floors)
+	for _, msg := range messages {
+		e := &entry{message: msg}
+		if !msg.Marker() {
+			var err error
+			if e.events, err = msg.Decode(nil); err != nil {
+				m.h.fail("same bytes", "message %d cannot be read: %v", msg.Sequence, err)
+				return
+			}
+		}
+		for i := range e.events {
+			if ev := &e.events[i]; !ev.Snapshot {
+				m.held[ev.Position.ID()] = held{epoch: msg.Writer.Epoch}
+				m.newest = ev.Position
+			}
+		}
+		m.entries = append(m.entries, e)
+	}
+}
+
+// gone notes a message that the stream has lost.
+func (m *mirror) gone(e *entry) {
+	m.bytes[e.message.Sequence] = &lost{e.message.Writer, string(e.message.Data)}
+	for i := range e.events {
+		if ev := &e.events[i]; !ev.Snapshot {
+			id := ev.Position.ID()
+			delete(m.held, id)
+			m.excuseID(id)
+			m.taken[id] = m.disaster
+		}
+	}
+}
+
+// SourceRestored notes that the source went back to where it had been told to forget less.
+func (m *mirror) SourceRestored(confirmed, end uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.confirmed, m.below = min(m.confirmed, confirmed), min(m.below, end)
 }
 
 // OfTheDead is a change in the stream that the source has taken back in a failover after which no gap was declared; "" if there

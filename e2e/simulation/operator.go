@@ -165,7 +165,7 @@ func (o *operator) heal(ctx context.Context, f *wanted, reason string) error {
 	switch {
 	case strings.Contains(reason, "fell out of retention"):
 		o.w.c.count("a function falls out of retention")
-		if !o.w.lost("retention", "the stream is deleted") {
+		if !o.w.lost("retention", "the stream is deleted", "an old copy of the store is restored") {
 			o.w.h.fail("a halt has a cause", "%s: %s", f.name, reason)
 		}
 		if since := o.w.sinceOrder(); since > 15*time.Second {
@@ -225,7 +225,7 @@ func (w *world) ordered(name string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	defer delete(w.reread, name)
-	return w.reread[name]
+	return w.reread[name] || w.blank.Load()
 }
 
 // restart ends processes, as an operator does who starts them again.
@@ -245,7 +245,8 @@ func (w *world) ended(name string, err error) {
 	if !errors.As(err, &gap) {
 		return
 	}
-	if !w.lost("a slot is dropped", "a slot is invalidated", "a standby is promoted", "the stream is deleted") {
+	if !w.lost("a slot is dropped", "a slot is invalidated", "a standby is promoted", "the stream is deleted", "the source is restored to a copy",
+		"an old copy of the store is restored") {
 		w.h.fail("a gap has a cause", "%s: %v", name, err)
 	}
 	w.c.count("a gap is declared")

@@ -24,6 +24,7 @@ type process struct {
 	ctx      context.Context // of this life
 	cancel   context.CancelFunc
 	instance string      // of a worker, as its records name it
+	starting atomic.Bool // an agent, taking the stream over
 	past     atomic.Bool // an agent that made a new slot: what lies before is read by a load
 
 	mu     sync.Mutex
@@ -130,7 +131,7 @@ func (p *process) enter(what string) bool {
 	case p.w.c.fault(p.kind+" dies before a call", p.name):
 		p.die("before " + what)
 	case p.w.c.fault(p.kind+" freezes before a call", p.name):
-		p.freeze("before "+what)
+		p.freeze("before " + what)
 	}
 	return p.running()
 }
@@ -144,7 +145,7 @@ func (p *process) leave(what string) bool {
 	case p.w.c.fault(p.kind+" dies after a call", p.name):
 		p.die("after " + what)
 	case p.w.c.fault(p.kind+" freezes after a call", p.name):
-		p.freeze("after "+what)
+		p.freeze("after " + what)
 	}
 	return p.running()
 }

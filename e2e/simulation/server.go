@@ -71,12 +71,9 @@ func (w *world) stored(name string, m fakenats.Message) {
 	if name != event.StreamName(source) {
 		return
 	}
-	msg, err := stream.Decode(m.Subject, m.Sequence, m.Header, m.Time, append([]byte(nil), m.Data...))
-	if err != nil {
-		w.h.fail("same bytes", "%v", err)
-		return
+	if msg := w.decode(m); msg != nil {
+		w.m.Store(msg)
 	}
-	w.m.Store(msg)
 }
 
 func (w *world) lostTail(name string, to fakenats.Message) {
@@ -90,6 +87,43 @@ func (w *world) lostTail(name string, to fakenats.Message) {
 
 // bucketStream is the stream that holds a bucket of KV.
 func bucketStream(bucket string) string { return "KV_" + bucket }
+
+// oldCopy makes copies of the store, and restores one: that takes minutes, after which the source's clock is right.
+func (w *world) oldCopy() {
+	if w.copies("nats") {
+		w.copied = w.server.Snapshot()
+	}
+	if w.copied == nil || !w.c.fault("an old copy of the store is restored", "nats") {
+		return
+	}
+	w.c.count("an old copy of all that JetStream holds is restored")
+	w.h.note("operator", "an old copy of JetStream's store is RESTORED")
+	w.d.SetClock()
+	var messages []*event.Message
+	w.m.Disaster(func() {
+		w.server.Restore(w.copied, w.c.between("away for", "nats", time.Millisecond, 2*time.Second))
+		for _, m := range w.server.Messages(event.StreamName(source)) {
+			if msg := w.decode(m); msg != nil {
+				messages = append(messages, msg)
+			}
+		}
+		w.m.Restored(messages)
+	})
+	w.o.Lose()
+	if len(messages) == 0 {
+		w.blank.Store(true)
+		w.resnapshot("JetStream was restored to before all that it held")
+	}
+}
+
+func (w *world) decode(m fakenats.Message) *event.Message {
+	msg, err := stream.Decode(m.Subject, m.Sequence, m.Header, m.Time, append([]byte(nil), m.Data...))
+	if err != nil {
+		w.h.fail("same bytes", "%v", err)
+		return nil
+	}
+	return msg
+}
 
 func (w *world) serverTrouble() {
 	c, name := w.c, event.StreamName(source)
@@ -120,6 +154,7 @@ func (w *world) serverTrouble() {
 			w.m.Lose(0)
 		})
 	}
+	w.oldCopy()
 	if c.fault("retention", "nats") {
 		first, last := w.server.Ends(name)
 		w.server.Retire(name, c.intn("messages retired", "nats", int(last-first)+2))

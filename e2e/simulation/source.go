@@ -48,6 +48,8 @@ type database struct {
 	revisions map[string]int // by a change's position
 	dead      map[int]bool   // revisions that a restore took back
 	taken     []string       // changes that a restore took back, until an operator looks
+	copied    *copied        // of the whole server
+	latest    int64          // that the clock has ever shown
 	slot      bool
 	invalid   bool // the slot is there and of no use
 	confirmed uint64

@@ -21,8 +21,16 @@ func (d *database) Kick(why string) {
 func (d *database) Jump(by time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.latest = max(d.latest, d.now())
 	d.clock += by
 	d.h.note("source", "the clock jumps by %s", by)
+}
+
+// SetClock lets the clock go on from where it ever was, and a minute later.
+func (d *database) SetClock() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clock += time.Duration(max(0, d.latest-d.now()))*time.Second + time.Minute
 }
 
 // DropSlot takes the slot away, or makes it useless.
@@ -46,38 +54,76 @@ func (d *database) DropSlot(invalidate bool) {
 func (d *database) Restore(lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	lost = min(lost, len(d.log))
-	if d.owner != nil {
-		d.owner.close()
-	}
-	kept := d.log[:len(d.log)-lost]
-	for _, t := range d.log[len(kept):] {
-		d.taken = append(d.taken, t.ids()...)
-		for i := range t.changes {
-			d.dead[int(t.changes[i].CommitMS)] = true
-		}
-	}
+	kept := max(0, len(d.log)-lost)
 	end := d.lsn
-	if lost > 0 {
-		end = d.log[len(kept)].commit - 8
+	if kept < len(d.log) {
+		end = d.log[kept].commit - 8
 	}
-	d.log = kept
+	d.rewind(kept)
 	d.lsn = end
 	d.forks[d.timeline] = end
 	d.timeline++
-	for t := range d.rows {
-		d.rows[t], d.shown[t] = maps.Clone(d.base[t]), maps.Clone(d.base[t])
-	}
-	for _, t := range d.log {
-		t.hidden = false // the promoted server waits for nobody
-		apply(d.rows, t)
-		apply(d.shown, t)
-	}
 	if d.confirmed > end {
 		d.slot, d.invalid = false, false
 	}
 	d.h.note("source", "failover: %d transactions are gone, timeline %d begins at %X", lost, d.timeline, end)
 	d.wake()
+}
+
+// rewind takes the log back to its first transactions.
+func (d *database) rewind(kept int) {
+	if d.owner != nil {
+		d.owner.close()
+	}
+	for _, t := range d.log[kept:] {
+		d.taken = append(d.taken, t.ids()...)
+		for i := range t.changes {
+			d.dead[int(t.changes[i].CommitMS)] = true
+		}
+	}
+	d.log = d.log[:kept:kept]
+	for t := range d.rows {
+		d.rows[t], d.shown[t] = maps.Clone(d.base[t]), maps.Clone(d.base[t])
+	}
+	for _, t := range d.log {
+		t.hidden = false // nobody is waited for
+		apply(d.rows, t)
+		apply(d.shown, t)
+	}
+}
+
+// copied is what a cold copy of the server's folder holds, its slot too.
+type copied struct {
+	transactions  int
+	lsn, xid      uint64
+	timeline      uint32
+	slot, invalid bool
+	confirmed     uint64
+}
+
+// Copy makes a cold copy.
+func (d *database) Copy() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.copied = &copied{len(d.log), d.lsn, d.xid, d.timeline, d.slot, d.invalid, d.confirmed}
+	d.h.note("source", "a cold copy is made at %X", d.lsn)
+}
+
+// RestoreCopy starts the server on the copy: nothing tells that time has gone back but its log, whose positions are used again.
+func (d *database) RestoreCopy(m *mirror) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.copied
+	if c == nil || c.timeline != d.timeline { // a copy of another timeline would need the logs of both
+		return false
+	}
+	d.rewind(c.transactions)
+	d.lsn, d.xid, d.slot, d.invalid, d.confirmed = c.lsn, c.xid, c.slot, c.invalid, c.confirmed
+	d.first = min(d.first, c.lsn)
+	m.SourceRestored(c.confirmed, c.lsn)
+	d.h.note("source", "RESTORED to the cold copy: the log ends at %X, the slot stands at %X (there: %t)", d.lsn, d.confirmed, d.slot)
+	d.wake()
+	return true
 }
 
 // Taken are the changes that failovers have taken back since the last time.

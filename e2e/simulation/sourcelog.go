@@ -24,6 +24,7 @@ type connection struct {
 	next    int
 	told    map[*event.Schema]bool
 	idle    uint64
+	unmet   *capture.GapError // found by reading
 }
 
 // close is for the database's mu held.
@@ -94,7 +95,7 @@ func (l *connection) Start(_ context.Context, after, met event.Position) error {
 		}
 	}
 	if !found {
-		return &capture.GapError{Reason: fmt.Sprintf("the last change %s is not in the log", met), Fix: "start with --resnapshot"}
+		l.unmet = &capture.GapError{Reason: fmt.Sprintf("the last change %s is not in the log", met), Fix: "start with --resnapshot"}
 	}
 	return nil
 }
@@ -107,6 +108,8 @@ func (l *connection) Next(ctx context.Context) (capture.Run, error) {
 		switch {
 		case l.closed:
 			return capture.Run{}, errClosed
+		case l.unmet != nil:
+			return capture.Run{}, l.unmet
 		case l.next < len(d.log):
 			return l.read(), nil
 		case l.idle < d.lsn:

@@ -33,9 +33,10 @@ var rates = map[string]int{
 	"a slot is dropped":                    400,
 	"a slot is invalidated":                400,
 	"a standby is promoted":                700,
+	"the source is restored to a copy":     1_500,
 	"the source's clock jumps":             1_500,
-	"a backup of a target":                 5_000,
 	"a target is restored":                 3000,
+	"a target's node starts again":         2_000,
 	"a process loses its connections":      6_000,
 	"a process cannot connect for a while": 2_000,
 	"a process freezes":                    2_000,
@@ -48,6 +49,7 @@ var rates = map[string]int{
 	"all who watch a bucket are gone":      1_500,
 	"the store is full for a while":        700,
 	"the stream is deleted":                200,
+	"an old copy of the store is restored": 1_500,
 }
 
 // trouble is what happens to servers and machines by itself.
@@ -56,12 +58,30 @@ func (w *world) trouble() {
 		w.sourceTrouble()
 		w.processTrouble()
 		w.serverTrouble()
-		if w.c.fault("a backup of a target", "pg") {
-			w.postgres.Backup()
+		w.targetTrouble()
+	}
+}
+
+// copies says whether somebody copies what a server holds.
+func (w *world) copies(of string) bool { return w.c.intn("copies", of, 15) == 0 }
+
+func (w *world) targetTrouble() {
+	if w.copies("pg") {
+		w.postgres.Backup()
+	}
+	if w.c.fault("a target is restored", "pg") {
+		w.postgres.Restore()
+	}
+	for _, t := range []*versioned{w.elastic, w.columns} {
+		if w.copies(t.name) {
+			t.Backup()
 		}
-		if w.c.fault("a target is restored", "pg") {
-			w.postgres.Restore()
+		if w.c.fault("a target is restored", t.name) && t.Restore() {
+			w.resnapshot(t.name + " was restored to the past")
 		}
+	}
+	if w.c.fault("a target's node starts again", "es") {
+		w.elastic.Restart()
 	}
 }
 
@@ -78,6 +98,12 @@ func (w *world) sourceTrouble() {
 	}
 	if c.fault("a standby is promoted", "source") {
 		w.d.Restore(c.intn("transactions lost", "source", 4))
+	}
+	if w.copies("source") {
+		w.d.Copy()
+	}
+	if c.fault("the source is restored to a copy", "source") && w.d.RestoreCopy(w.m) {
+		c.count("the source is restored from a cold copy")
 	}
 	if c.fault("the source's clock jumps", "source") {
 		w.d.Jump(c.between("clock jumps by", "source", -10*time.Minute, 10*time.Minute))
@@ -137,10 +163,16 @@ func RarePaths() []string {
 		"a group of several messages is published",
 		"a key changes",
 		"a partition changes hands",
+		"a change is stored again past a declared gap",
 		"a row goes back by an exception",
+		"a running writer takes another epoch",
 		"a slot is not renewed, since somebody else wrote meanwhile",
 		"a sweep removes a row",
 		"a target is behind",
+		"a target without checkpoints is restored to the past",
+		"an event comes again whose row's version is forgotten",
+		"an old copy of all that JetStream holds is restored",
+		"the source is restored from a cold copy",
 		"a version guard refuses an older write",
 		"a write is repeated",
 		"an agent waits as standby",

@@ -48,6 +48,9 @@ const (
 // shares of all classes of faults, in percent, that a schedule has: where many come together the agent hardly ever streams.
 var shares = []uint64{6, 12, 25, 55}
 
+// epochs are how many messages an epoch has; 0: as many as there can be. Taking one costs as much as a start.
+var epochs = []uint64{0, 0, 0, 0, 0, 0, 40, 100}
+
 // Options choose a schedule.
 type Options struct {
 	Seed uint64
@@ -77,11 +80,14 @@ type world struct {
 	o      *owners
 	server *fakenats.Server
 	faults fakenats.Faults // that come by themselves
+	epoch  uint64          // messages after which a writer takes another one
+	copied *fakenats.Snapshot
 
 	quiet      time.Duration // how long there is traffic alone
 	active     time.Duration // how long there are faults too
 	calm       chan struct{} // closed when the faults end
 	pending    atomic.Bool   // everything is to be read again, and no agent that knows it has streamed yet
+	blank      atomic.Bool   // JetStream knows nothing, nor that everything is to be read again
 	ctx        context.Context
 	stop       context.CancelFunc
 	running    sync.WaitGroup // supervisors, operators, traffic
@@ -108,6 +114,7 @@ func Run(o Options) *Result {
 		c.often, c.share = 2, shares[c.intn("share", "world", len(shares))]
 		w.quiet = max(0, c.between("quiet", "world", -warming/2, warming))
 	}
+	w.epoch = epochs[c.intn("messages of an epoch", "world", len(epochs))]
 	w.d = newDatabase(c, h)
 	w.m = newMirror(c, h, w.d)
 	w.o = newOwners(c, h)
@@ -209,7 +216,7 @@ func (w *world) connect(p *process) (*stream.Conn, error) {
 func (w *world) agents(name string) {
 	for life := 1; w.ctx.Err() == nil; life++ {
 		p := w.process(name, "agent", life)
-		err := w.agent(p, w.ordered(name))
+		err := w.agent(p)
 		p.die(fmt.Sprintf("at its end: %v", err))
 		w.ended(name, err)
 		w.pauseBefore(name)
@@ -221,7 +228,7 @@ func (w *world) pauseBefore(name string) {
 }
 
 // agent is one life of an agent.
-func (w *world) agent(p *process, resnapshot bool) error {
+func (w *world) agent(p *process) error {
 	conn, err := w.connect(p)
 	if err != nil {
 		return err
@@ -235,14 +242,17 @@ func (w *world) agent(p *process, resnapshot bool) error {
 	if err != nil {
 		return err
 	}
+	resnapshot := w.ordered(p.name)
 	a, err := capture.New(capture.Config{
 		Source: source, Horizon: conn.Horizon(), Settle: 2 * time.Second, ChunkRows: 3, Interval: 200 * time.Millisecond,
-		Idle: 500 * time.Millisecond, Patience: 3 * time.Second, Drain: 2 * time.Second, Resnapshot: resnapshot,
+		Idle: 500 * time.Millisecond, Patience: 3 * time.Second, Drain: 2 * time.Second, Resnapshot: resnapshot, Epoch: w.epoch,
 		Random: func() uint64 { return uint64(w.c.intn("random", p.name, 1<<62)) },
 		Observer: capture.Observer{State: func(s capture.State, detail string) {
 			w.h.note(p.name, "is %s %s", s, detail)
+			p.starting.Store(s == capture.Starting)
 			if s == capture.Streaming {
 				w.pending.Store(false)
+				w.blank.Store(false)
 			}
 		}},
 	}, sourceCalls{w.d, p, resnapshot}, streamCalls{st, p, resnapshot}, bucketCalls{r.Captures, p, "captures"},
