@@ -23,7 +23,7 @@ import (
 var (
 	seconds = flag.Int("seconds", 0, "how long schedules are played, with those of testdata/seeds; 0: these and a fixed number of others")
 	first   = flag.Uint64("seed", 1, "of the first schedule")
-	long    = flag.Bool("long", false, "with -one: as the seeds of testdata/seeds are played")
+	long    = flag.Bool("long", false, "with -one: the long schedule of that seed")
 	one     = flag.Bool("one", false, "play only that schedule, and print its history")
 	goOn    = flag.Bool("all", false, "go on after a violation, and list all seeds that show one")
 	shrink  = flag.Duration("shrink", time.Minute, "how long a schedule that showed a violation is made smaller")
@@ -85,22 +85,23 @@ func serve(t *testing.T) {
 	}
 }
 
-// known are the seeds that were found.
-func known(t *testing.T) []uint64 {
+// known are the schedules that were found: a seed and what went wrong, one a line; before that `long`, or `short` as most are.
+func known(t *testing.T) []simulation.Options {
 	text, err := os.ReadFile("testdata/seeds")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var seeds []uint64
+	var all []simulation.Options
 	for line := range strings.Lines(string(text)) {
-		number, _, _ := strings.Cut(line, " ")
-		seed, err := strconv.ParseUint(strings.TrimSpace(number), 10, 64)
-		if err != nil {
-			t.Fatalf("testdata/seeds: %v", err)
+		var length string
+		var o simulation.Options
+		if _, err := fmt.Sscan(line, &length, &o.Seed); err != nil {
+			t.Fatalf("testdata/seeds: %s: %v", line, err)
 		}
-		seeds = append(seeds, seed)
+		o.Long = length == "long"
+		all = append(all, o)
 	}
-	return seeds
+	return all
 }
 
 // summary adds schedules up.
@@ -108,7 +109,7 @@ type summary struct {
 	began time.Time
 
 	mu        sync.Mutex
-	known     []uint64
+	known     []simulation.Options
 	next      uint64
 	schedules int
 	events    int
@@ -122,9 +123,9 @@ func (s *summary) schedule() (simulation.Options, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.known) > 0 {
-		seed := s.known[0]
+		o := s.known[0]
 		s.known = s.known[1:]
-		return simulation.Options{Seed: seed, Long: true}, true
+		return o, true
 	}
 	over := time.Since(s.began) > time.Duration(*seconds)*time.Second
 	if *seconds == 0 {

@@ -157,7 +157,13 @@ func (h *Host) handOver(ctx context.Context) {
 			continue
 		}
 		failpoint.At(failpoint.MoveBefore)
+		hold := l.hold.Load()
 		l.handOver(to)
+		for l.owned.Load() && l.hold.Load() == hold { // it may be in the midst of a write, and a sweep takes as long as a table is large
+			if sleep(ctx, h.cfg.Lease/100) != nil {
+				return
+			}
+		}
 		if !h.arrives(ctx, l, to) && ctx.Err() == nil {
 			l.log.WarnContext(ctx, "a partition was handed over and has not arrived; its worker gets no other one for a while", "worker", to)
 			distrusted[to] = time.Now().Add(distrusting * h.cfg.Lease)
