@@ -28,6 +28,7 @@ type Config struct {
 	Patience   time.Duration // how long NATS may be away before the slot is given back; default 10s
 	Drain      time.Duration // how long a stop waits for what was sent; default 10s
 	Resnapshot bool          // go on past a gap and load everything again
+	FromOldest bool          // go on past a gap with what the server still has, and load nothing; only a Remainder can
 	Epoch      uint64        // messages after which another epoch is taken; default, and as many as its versions can tell apart, 2²²
 	Log        *slog.Logger
 	Backlog    func(ctx context.Context) (Backlog, error)            // of the functions: loads wait while it is too large; default: they never wait
@@ -170,7 +171,7 @@ func (a *Agent) once(ctx context.Context) (err error) {
 	}
 	defer func() { w.chain().Close() }()
 	ordered := a.cfg.Resnapshot
-	a.started, a.cfg.Resnapshot, a.past = true, false, nil
+	a.started, a.cfg.Resnapshot, a.cfg.FromOldest, a.past = true, false, false, nil
 	a.cfg.Observer.state(Streaming, "")
 	err = w.run(ctx)
 	var gap *GapError

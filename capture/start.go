@@ -260,12 +260,14 @@ func (a *Agent) gap(ctx context.Context, log Log, info Info, identity string, p 
 		gap = &GapError{Reason: "the slot is gone, and with it the changes after " + reached(p.group).String(),
 			Fix: "run once with --resnapshot to go on with a new slot and load everything again"}
 	}
-	if a.cfg.Resnapshot && gap == nil {
+	if (a.cfg.Resnapshot || a.cfg.FromOldest) && gap == nil {
 		if err := log.Check(ctx, reached(p.group), p.first, identity); err != nil && !errors.As(err, &gap) {
 			return err
 		}
 	}
 	switch {
+	case gap != nil && a.cfg.FromOldest:
+		return a.remaining(ctx, log, gap, p)
 	case gap != nil && !a.cfg.Resnapshot:
 		return gap
 	case gap != nil:

@@ -25,6 +25,28 @@ type Tracker interface {
 	Executed(p event.Position) (string, error)
 }
 
+// Remainder is a Tracker that can go on past a gap without a load: with what the server still has.
+type Remainder interface {
+	// Remaining resumes, in place of Resume and after it, so that all that was not read and is still there comes; what the server has thrown away
+	// counts as read. It returns where that begins, and a *GapError where more is wrong than that.
+	Remaining(ctx context.Context) (event.Position, error)
+}
+
+// remaining goes past a gap with what is left of the log.
+func (a *Agent) remaining(ctx context.Context, log Log, gap *GapError, p *plan) error {
+	r, ok := log.(Remainder)
+	if !ok {
+		return &SetupError{Reason: "go on past a gap: " + gap.Reason, Fix: "this kind of source cannot go on without a load: use --resnapshot"}
+	}
+	from, err := r.Remaining(ctx)
+	if err != nil {
+		return fmt.Errorf("go on with what is left of the log: %w", err)
+	}
+	a.cfg.Log.Warn("going on past a gap without a load: what lies in it is missing in all targets", "source", a.cfg.Source, "reason", gap.Reason, "position", from.String())
+	p.group, p.first, p.untouched = at(from), from, true
+	return nil
+}
+
 // track tells a Tracker what was read: a set of the record that the stream still holds, and the messages that follow.
 func (a *Agent) track(ctx context.Context, t Tracker, info Info, rec record, end stream.End, p *plan) error {
 	if !rec.found {

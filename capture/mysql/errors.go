@@ -45,4 +45,14 @@ func (s *Source) gap(format string, args ...any) error {
 	}
 }
 
+// purged is a gap that the server made by throwing its log away.
+func (s *Source) purged(format string, args ...any) error {
+	return &capture.GapError{
+		Reason: fmt.Sprintf(format, args...),
+		Fix: "name a server in the source's url that still has these transactions, or run: runnel capture " + s.cfg.Name +
+			" --resnapshot, which goes on from now and loads everything again, or: runnel capture " + s.cfg.Name +
+			" --from-oldest, which goes on with the oldest transaction that the server has and loads nothing, so that what was purged is missing in all targets",
+	}
+}
+
 func setup(reason, fix string) error { return &capture.SetupError{Reason: reason, Fix: fix} }

@@ -276,14 +276,14 @@ func (l *Log) fill(ctx context.Context) error {
 	return l.broken
 }
 
-// purged is what the server answers when it lacks a part of the log.
-const purged = 1236
+// lacks is what the server answers when it lacks a part of the log.
+const lacks = 1236
 
 // refused explains what ended the log.
 func (l *Log) refused(err error) error {
 	var e *mysql.MyError
-	if errors.As(err, &e) && e.Code == purged && !strings.Contains(e.Message, "server_id") && !strings.Contains(e.Message, "server_uuid") {
-		return l.source.gap("the server cannot go on where the stream ends: %s", e.Message)
+	if errors.As(err, &e) && e.Code == lacks && !strings.Contains(e.Message, "server_id") && !strings.Contains(e.Message, "server_uuid") {
+		return l.source.purged("the server cannot go on where the stream ends: %s", e.Message)
 	}
 	return l.source.explain("read the binlog", err)
 }

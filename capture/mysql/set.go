@@ -150,6 +150,22 @@ func (s set) contains(o set) bool {
 	return true
 }
 
+// join adds all of another set.
+func (s set) join(o set) error {
+	if s.mysql != nil {
+		if o.mysql.IsEmpty() {
+			return nil
+		}
+		return s.mysql.Update(o.mysql.String())
+	}
+	for id, d := range o.domains {
+		if d.number > s.domains[id].number {
+			s.domains[id] = d
+		}
+	}
+	return nil
+}
+
 // newest is some transaction of the set to name it by; that of an origin, if it is there.
 func (s set) newest(origin string) event.Position {
 	best := event.Position{Origin: origin}

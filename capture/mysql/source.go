@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/runnel-dev/runnel/capture"
-	"github.com/runnel-dev/runnel/runtime/event"
 )
 
 var _ capture.Source = (*Source)(nil)
@@ -220,65 +218,6 @@ func (s *Source) freeID(ctx context.Context, x *session) (uint32, error) {
 		}
 	}
 }
-
-// Check implements capture.Log: the server must have all that was read, and must not have thrown away anything that was not.
-func (l *Log) Check(ctx context.Context, from, _ event.Position, _ string) error {
-	l.mu.Lock()
-	read := l.read.clone()
-	resumed := l.resumed
-	l.mu.Unlock()
-	if !resumed {
-		return errors.New("check a position before Resume")
-	}
-	if from.Change > 0 { // the server has the whole transaction
-		if err := read.add(gtidOf(from)); err != nil {
-			return err
-		}
-	}
-	for end := time.Now().Add(l.source.patience); ; {
-		text, err := l.source.executed(ctx, l.control)
-		if err != nil {
-			return err
-		}
-		executed, err := parseSet(l.source.cfg.Flavor, text)
-		if err != nil {
-			return err
-		}
-		if executed.contains(read) {
-			break
-		}
-		// A commit that waits for a replica is in the log before the server counts it.
-		if time.Now().After(end) {
-			return l.source.gap("the server lacks transactions that were published: it has %s, published were %s; it was restored to the past, or another one took over that had not "+
-				"received them", text, read)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	if l.source.cfg.Flavor != MySQL {
-		return nil // MariaDB says so when the log is asked for
-	}
-	var text string
-	if err := l.control.texts(ctx, "SELECT @@GLOBAL.gtid_purged", &text); err != nil {
-		return l.source.explain("read what the server has purged", err)
-	}
-	purged, err := parseSet(MySQL, text)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.read.contains(purged) {
-		return l.source.gap("the server has purged binlogs with transactions that were not read: purged are %s, read were %s", text, l.read)
-	}
-	return nil
-}
-
-// semiSync is how long a commit may wait for a replica, or to come to one, before it counts as lost.
-const semiSync = 15 * time.Second
 
 // Tables implements capture.Snapshotter.
 func (l *Log) Tables(ctx context.Context) ([]capture.TableInfo, error) {

@@ -18,16 +18,16 @@ import (
 // agents runs one capture agent for each source whose record says running, and follows the records: a source that is
 // deployed, paused, resumed, changed or deleted needs no restart of the process.
 type agents struct {
-	session    *session
-	board      *board
-	log        *slog.Logger
-	only       []string // sources; nil means all
-	lone       bool     // an agent that must stop ends the process, as for `runnel capture`
-	resnapshot bool     // the first start of each source goes on past a gap, also where its record says halted
+	session *session
+	board   *board
+	log     *slog.Logger
+	only    []string  // sources; nil means all
+	lone    bool      // an agent that must stop ends the process, as for `runnel capture`
+	ways    pastFlags // if any, the first start of each source goes on past a gap, also where its record says halted
 
 	running map[string]*agent
 	ended   chan *agent
-	passed  map[string]bool // under resnapshot: sources that have had their first start
+	passed  map[string]bool // under such an order: sources that have had their first start
 	past    chan string     // and those that have just come there
 	tasks   sync.WaitGroup
 }
@@ -36,7 +36,7 @@ type agents struct {
 type agent struct {
 	name   string
 	spec   string
-	again  bool // it resnapshots
+	again  bool // it goes past a gap
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // once done
@@ -150,7 +150,7 @@ func (a *agents) apply(ctx context.Context, e stream.Entry) error {
 	}
 	now := a.running[e.Key]
 	// Where the way past a gap begins, the record still says halted, so that agents without it do not take the slot first.
-	again := a.resnapshot && !a.passed[e.Key]
+	again := a.ways.any() && !a.passed[e.Key]
 	wanted := !e.Deleted && (record.State == registry.Running || again && record.State == registry.Halted)
 	if now != nil && (!wanted || now.spec != record.Spec) {
 		a.log.Info("stopping capture", "source", e.Key, "state", record.State, "reason", record.Reason)
@@ -178,7 +178,7 @@ func (a *agents) apply(ctx context.Context, e stream.Entry) error {
 
 func (a *agents) start(ctx context.Context, name, spec string) {
 	c, cancel := context.WithCancel(ctx)
-	x := &agent{name: name, spec: spec, cancel: cancel, again: a.resnapshot && !a.passed[name], done: make(chan struct{})}
+	x := &agent{name: name, spec: spec, cancel: cancel, again: a.ways.any() && !a.passed[name], done: make(chan struct{})}
 	a.running[name] = x
 	a.board.source(name, func(s *sourceLine) { s.State, s.Detail, s.Reason, s.Changed = capture.Connecting, "", "", time.Now() })
 	a.tasks.Go(func() {
@@ -210,7 +210,7 @@ func (a *agents) capture(ctx context.Context, x *agent) error {
 	r := a.session.registry
 	agent, err := capture.New(capture.Config{
 		Source: x.name, Horizon: a.session.conn.Horizon(), Parallel: spec.Snapshot.Parallel, ChunkRows: spec.Snapshot.ChunkRows,
-		Resnapshot: x.again, Log: a.log, Observer: a.observer(ctx, x),
+		Resnapshot: x.again && a.ways.resnapshot, FromOldest: x.again && a.ways.oldest, Log: a.log, Observer: a.observer(ctx, x),
 		Backlog: func(ctx context.Context) (capture.Backlog, error) { return backlog(ctx, r, st, x.name) },
 		Orders:  func(ctx context.Context) ([]registry.Pending, error) { return r.PendingBackfills(ctx, x.name) },
 	}, source, st, r.Captures, r.Snapshots, r.Schemas)
@@ -285,7 +285,7 @@ func (a *agents) over(ctx context.Context, x *agent) error {
 	}
 	act := needsOperator(x.err)
 	if act {
-		a.passed[x.name] = true // one try is what --resnapshot stands for
+		a.passed[x.name] = true // one try is what such an order stands for
 		if err := a.session.registry.SetSourceState(ctx, x.name, registry.Halted, x.err.Error()); err != nil {
 			a.log.Warn("cannot note that a source halts", "source", x.name, "error", err)
 		}

@@ -9,10 +9,10 @@ import (
 
 // captureCommand is `runnel capture`.
 type captureCommand struct {
-	nats       natsFlags
-	http       httpFlags
-	log        logFlags
-	resnapshot bool
+	nats natsFlags
+	http httpFlags
+	log  logFlags
+	past pastFlags
 }
 
 func newCapture() *cobra.Command {
@@ -24,14 +24,16 @@ func newCapture() *cobra.Command {
 within seconds when the first one dies. One that was overtaken exits with code 4.
 
 Where changes are missing between stream and log (the slot is gone, the server was restored to the past), it stops and
-says so. --resnapshot goes on from where the log can be read, and loads all tables again.`,
-		Args: exactlyOne("the name of one source"),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0], cmd.ErrOrStderr()) },
+says so. --resnapshot goes on from where the log can be read, and loads all tables again. --from-oldest goes on with the
+oldest changes that a MySQL or MariaDB server still has, and loads nothing: what it has thrown away is missing in all targets.`,
+		Example: "  runnel capture shop --nats nats://127.0.0.1:4222\n  runnel capture shop --resnapshot",
+		Args:    exactlyOne("the name of one source"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0], cmd.ErrOrStderr()) },
 	}
 	c.nats.add(cmd.Flags())
 	c.http.add(cmd.Flags())
 	c.log.add(cmd.Flags())
-	cmd.Flags().BoolVar(&c.resnapshot, "resnapshot", false, "go on past a gap in the source's log, and load all of its tables again")
+	c.past.add(cmd)
 	return cmd
 }
 
@@ -46,12 +48,23 @@ func (c *captureCommand) run(ctx context.Context, name string, errs io.Writer) e
 		return err
 	}
 	defer s.close()
-	if !c.resnapshot { // else it is revived once it is past the gap
+	if !c.past.any() { // else it is revived once it is past the gap
 		if err := revive(ctx, s.registry, []string{name}, nil); err != nil {
 			return err
 		}
 	}
 	board := newBoard(newMetrics())
-	a := &agents{session: s, board: board, log: log, only: []string{name}, lone: true, resnapshot: c.resnapshot}
+	a := &agents{session: s, board: board, log: log, only: []string{name}, lone: true, ways: c.past}
 	return together(ctx, c.http, board, screen, log, a.run)
 }
+
+// pastFlags are the ways past a gap.
+type pastFlags struct{ resnapshot, oldest bool }
+
+func (f *pastFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.resnapshot, "resnapshot", false, "go on past a gap in a source's log, and load all of its tables again")
+	cmd.Flags().BoolVar(&f.oldest, "from-oldest", false, "go on past a gap with the oldest changes that the server still has, and load nothing (MySQL, MariaDB)")
+	cmd.MarkFlagsMutuallyExclusive("resnapshot", "from-oldest")
+}
+
+func (f pastFlags) any() bool { return f.resnapshot || f.oldest }

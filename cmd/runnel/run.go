@@ -17,11 +17,11 @@ import (
 
 // runCommand is `runnel run`.
 type runCommand struct {
-	nats       natsFlags
-	http       httpFlags
-	log        logFlags
-	listen     string
-	resnapshot bool
+	nats   natsFlags
+	http   httpFlags
+	log    logFlags
+	listen string
+	past   pastFlags
 }
 
 func newRun() *cobra.Command {
@@ -44,7 +44,7 @@ Other commands find a running one through its data folder:
 	r.http.add(cmd.Flags())
 	r.log.add(cmd.Flags())
 	cmd.Flags().StringVar(&r.listen, "listen", "", "address of the embedded JetStream for other commands and the nats CLI (default 127.0.0.1:4222, or the next free port)")
-	cmd.Flags().BoolVar(&r.resnapshot, "resnapshot", false, "go on past a gap in a source's log, and load all of its tables again")
+	r.past.add(cmd)
 	return cmd
 }
 
@@ -74,14 +74,14 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 	}
 	sources, functions := namesOf(files)
 	halted := sources
-	if r.resnapshot { // revived once they are past the gap
+	if r.past.any() { // revived once they are past the gap
 		halted = nil
 	}
 	if err := revive(ctx, s.registry, halted, functions); err != nil {
 		return err
 	}
 	board := newBoard(newMetrics())
-	a := &agents{session: s, board: board, log: log, resnapshot: r.resnapshot}
+	a := &agents{session: s, board: board, log: log, ways: r.past}
 	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: board.host()}
 	if r.nats.external() { // what else is deployed there has processes of its own
 		a.only, config.Functions = sources, functions
