@@ -55,7 +55,7 @@ func mysqlFaults(d *mysql) []Fault {
 		},
 		{Name: "source.long", What: "a transaction is open for seconds, with savepoints, while others commit around it", Inject: d.long},
 		{
-			Name: "source.huge", What: "one transaction inserts 30,000 rows, which the next TRUNCATE of the traffic removes",
+			Name: "source.huge", What: "one transaction inserts 10,000 rows, which the next TRUNCATE of the traffic removes",
 			Exclusive: true,
 			Inject:    d.huge,
 		},
@@ -236,7 +236,7 @@ func (d *mysql) long(ctx context.Context, w *World, r *rand.Rand) error {
 }
 
 func (d *mysql) huge(ctx context.Context, w *World, r *rand.Rand) error {
-	return d.exec(ctx, w.Source, fmt.Sprintf("INSERT INTO order_items (order_id, line, sku, quantity, price) SELECT %d + n, 1, 'huge', n %% 1000, 1 FROM %s", (1+r.Int64N(1e6))*1e6, numbers(30_000)))
+	return d.exec(ctx, w.Source, fmt.Sprintf("INSERT INTO order_items (order_id, line, sku, quantity, price) SELECT %d + n, 1, 'huge', n %% 1000, 1 FROM %s", (1+r.Int64N(1e6))*1e6, numbers(10_000)))
 }
 
 // extraColumn begins the names of columns that are added.

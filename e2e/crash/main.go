@@ -137,7 +137,7 @@ func (o *options) account(report *Report, err error) error {
 	oneAtATime.Lock()
 	defer oneAtATime.Unlock()
 	if o.record {
-		if e := report.record(ledgerFile); err == nil {
+		if e := report.record(ledgerFile, o.source); err == nil {
 			err = e
 		}
 	}

@@ -72,14 +72,14 @@ func (r *Report) merge(o *Report) {
 	r.checked.Floors += o.checked.Floors
 }
 
-// record adds the account to a ledger.
-func (r *Report) record(path string) error {
+// record adds the account to a ledger, under its source.
+func (r *Report) record(path, source string) error {
 	l, err := ledger.Read(path)
 	if err != nil {
 		return err
 	}
 	r.ledger.Found = r.counts()
-	l.Add(&r.ledger)
+	l.Of(source).Add(&r.ledger)
 	return l.Write(path)
 }
 

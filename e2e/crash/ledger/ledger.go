@@ -1,5 +1,5 @@
 // Package ledger is the account of crash runs: what was injected, how often, and what was found. A run adds to the file;
-// docs/guarantees.md is made from it.
+// docs/guarantees.md is made from it. Runs with PostgreSQL as the source stand at the top, those of another one under its name.
 package ledger
 
 import (
@@ -20,6 +20,25 @@ type Ledger struct {
 	Faults     map[string]int `json:"faults"`  // by name, how often
 	Failpoints map[string]int `json:"failpoints"`
 	Found      Counts         `json:"found"`
+
+	Sources map[string]*Ledger `json:"sources,omitempty"` // other sources than PostgreSQL
+}
+
+// Postgres is the source whose runs stand at the top.
+const Postgres = "postgres"
+
+// Of is the account of a source's runs.
+func (l *Ledger) Of(source string) *Ledger {
+	if source == Postgres {
+		return l
+	}
+	if l.Sources == nil {
+		l.Sources = map[string]*Ledger{}
+	}
+	if l.Sources[source] == nil {
+		l.Sources[source] = &Ledger{Faults: map[string]int{}, Failpoints: map[string]int{}}
+	}
+	return l.Sources[source]
 }
 
 // Counts are violations: a promise that holds has none.
