@@ -31,6 +31,7 @@ func (h *Host) tell() {
 	case h.changes <- struct{}{}:
 	default:
 	}
+	h.notice()
 }
 
 // announce renews the announcement, with the functions' status, and tells the observer of their lag; and at once when partitions

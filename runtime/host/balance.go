@@ -24,7 +24,7 @@ const (
 	settling    = 5  // so long the workers must be the same before a partition moves: several often come or go together
 	joining     = 10 // so long a function that starts leaves room for workers that start it too
 	arriving    = 2  // so long a partition that was handed over may take to arrive
-	distrusting = 6  // so many leases long nothing is handed to a worker that let one lie
+	distrusting = 6  // so many leases long nothing is handed to a worker that let one lie, and no move is tried again that did not end
 )
 
 // generationKey names the generation among all that run, as the keys of its partitions' records begin.
@@ -129,6 +129,11 @@ func (h *Host) heard(was, now registry.Worker) {
 			}
 		}
 	}
+	h.notice()
+}
+
+// notice wakes who waits for a partition to arrive.
+func (h *Host) notice() {
 	select {
 	case h.news <- struct{}{}:
 	default:
@@ -157,17 +162,17 @@ func (h *Host) handOver(ctx context.Context) {
 			continue
 		}
 		failpoint.At(failpoint.MoveBefore)
-		hold := l.hold.Load()
 		l.handOver(to)
-		for l.owned.Load() && l.hold.Load() == hold { // it may be in the midst of a write, and a sweep takes as long as a table is large
-			if sleep(ctx, h.cfg.Lease/100) != nil {
-				return
-			}
+		if h.arrives(ctx, l, to) || ctx.Err() != nil {
+			continue
 		}
-		if !h.arrives(ctx, l, to) && ctx.Err() == nil {
-			l.log.WarnContext(ctx, "a partition was handed over and has not arrived; its worker gets no other one for a while", "worker", to)
-			distrusted[to] = time.Now().Add(distrusting * h.cfg.Lease)
+		again := time.Now().Add(distrusting * h.cfg.Lease)
+		if l.owned.Load() { // it may be in the midst of a sweep, which takes as long as a table is large; others need not wait for it
+			l.stuck = again
+			continue
 		}
+		l.log.WarnContext(ctx, "a partition was handed over and has not arrived; its worker gets no other one for a while", "worker", to)
+		distrusted[to] = again
 	}
 }
 
@@ -183,7 +188,7 @@ func (h *Host) surplus(distrusted map[string]time.Time) (*lane, string) {
 		}
 		for _, l := range g.all() {
 			to := g.share.of(l.partition)
-			if !l.owned.Load() || to == "" || to == h.instance || now.Before(distrusted[to]) {
+			if !l.owned.Load() || to == "" || to == h.instance || now.Before(distrusted[to]) || now.Before(l.stuck) {
 				continue
 			}
 			if _, ready := living[to].Owns[g.key]; ready {
@@ -194,16 +199,17 @@ func (h *Host) surplus(distrusted map[string]time.Time) (*lane, string) {
 	return nil, ""
 }
 
-// arrives waits until a worker announces the partition. That it went elsewhere, or that nobody wants it any more, is as good.
+// arrives waits until the partition has left here and a worker announces it. That it goes elsewhere, or is wanted here again, is as
+// good.
 func (h *Host) arrives(ctx context.Context, l *lane, to string) bool {
 	over := time.NewTimer(h.cfg.Lease / arriving)
 	defer over.Stop()
 	for {
-		if l.g.share.of(l.partition) != to {
-			return true
-		}
-		if w, lives := h.presence.living(time.Now())[to]; !lives || slices.Contains(w.Owns[l.g.key], l.partition) {
-			return true
+		if !l.owned.Load() {
+			w, lives := h.presence.living(time.Now())[to]
+			if !lives || slices.Contains(w.Owns[l.g.key], l.partition) || l.g.share.of(l.partition) != to {
+				return true
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -56,6 +56,8 @@ type lane struct {
 	seenAt      time.Time     // when it was seen first
 	predecessor string        // the worker that was gone, whose consumer may still be there
 
+	stuck time.Time // until then it is not handed over; only Host.handOver touches it
+
 	hold    atomic.Pointer[context.CancelFunc] // ends the work on the partition that we have
 	owned   atomic.Bool
 	oldest  atomic.Int64 // Unix milliseconds of the first message of the batch under way; 0 for none
