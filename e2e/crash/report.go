@@ -79,7 +79,15 @@ func (r *Report) record(path, source string) error {
 		return err
 	}
 	r.ledger.Found = r.counts()
-	l.Of(source).Add(&r.ledger)
+	of := l.Of(source)
+	of.Add(&r.ledger)
+	db, err := databaseOf(source)
+	if err != nil {
+		return err
+	}
+	for _, f := range faults(db) { // those that did not come yet are there with 0
+		of.Faults[f.Name] += 0
+	}
 	return l.Write(path)
 }
 

@@ -74,20 +74,71 @@ func writeFaults(b *bytes.Buffer, real, simulated *ledger.Ledger) {
 	if real.Runs == 0 {
 		b.WriteString("No runs on real servers are recorded yet. `./scripts/crash --list` names the faults.\n\n")
 	} else {
-		fmt.Fprintf(b, "%d recorded runs on real servers, %d s of traffic, %d changes judged, %d processes killed with SIGKILL. %s\n\n",
-			real.Runs, real.Seconds, real.Events, real.Kills, found(real))
-		writeCounts(b, real)
+		b.WriteString("Recorded runs on real servers:\n\n| source | runs | seconds of traffic | changes judged | processes killed with SIGKILL | found |\n|---|---|---|---|---|---|\n")
+		for _, s := range sources {
+			l := real.Of(s.kind)
+			fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %s |\n", s.name, l.Runs, l.Seconds, l.Events, l.Kills, found(l))
+		}
+		b.WriteString("\nHow often each fault came, by the source (– where a source has no such thing):\n\n")
+		writeMatrix(b, real)
 	}
 	if simulated.Runs > 0 {
-		fmt.Fprintf(b, "%d recorded schedules in simulated time, with servers that misbehave as the real ones were seen to, %d changes judged. %s\n\n",
+		fmt.Fprintf(b, "%d recorded schedules in simulated time, with servers that misbehave as the real ones were seen to, %d changes judged; %s.\n\n",
 			simulated.Runs, simulated.Events, found(simulated))
 		writeCounts(b, simulated)
 	}
 }
 
 func found(l *ledger.Ledger) string {
-	return fmt.Sprintf("Found: lost %d, duplicated %d, disordered %d, backwards %d, differing %d.",
+	return fmt.Sprintf("lost %d, duplicated %d, disordered %d, backwards %d, differing %d",
 		l.Found.Lost, l.Found.Duplicated, l.Found.Disordered, l.Found.Backwards, l.Found.Differing)
+}
+
+// sources in the order of the columns.
+var sources = []struct{ kind, name string }{{ledger.Postgres, "PostgreSQL"}, {"mysql", "MySQL"}, {"mariadb", "MariaDB"}}
+
+// writeMatrix writes faults by sources; those that kill at a step of the flow stand together.
+func writeMatrix(b *bytes.Buffer, l *ledger.Ledger) {
+	all := map[string]bool{}
+	for _, s := range sources {
+		for name := range l.Of(s.kind).Faults {
+			all[name] = true
+		}
+	}
+	names := slices.Sorted(maps.Keys(all))
+	row := func(name, shown string) {
+		fmt.Fprintf(b, "| %s |", shown)
+		for _, s := range sources {
+			times, has := l.Of(s.kind).Faults[name]
+			if !has {
+				b.WriteString(" – |")
+				continue
+			}
+			fmt.Fprintf(b, " %d |", times)
+		}
+		b.WriteString("\n")
+	}
+	head := func(what string) {
+		fmt.Fprintf(b, "| %s |", what)
+		for _, s := range sources {
+			fmt.Fprintf(b, " %s |", s.name)
+		}
+		b.WriteString("\n|---|" + strings.Repeat("---|", len(sources)) + "\n")
+	}
+	head("fault")
+	for _, name := range names {
+		if !strings.HasPrefix(name, killAt) {
+			row(name, name)
+		}
+	}
+	b.WriteString("\n")
+	head("killed at a step of the flow (`runtime/failpoint`)")
+	for _, name := range names {
+		if point, ok := strings.CutPrefix(name, killAt); ok {
+			row(name, point)
+		}
+	}
+	b.WriteString("\n")
 }
 
 // killAt begins the names of faults that kill at a failpoint.

@@ -17,7 +17,7 @@ type Ledger struct {
 	Seconds    int            `json:"seconds"` // of traffic
 	Events     int64          `json:"events"`  // journalled changes that were checked
 	Kills      int            `json:"kills"`   // processes of Runnel that were killed with SIGKILL
-	Faults     map[string]int `json:"faults"`  // by name, how often
+	Faults     map[string]int `json:"faults"`  // by name, how often; 0 of those that were not injected yet
 	Failpoints map[string]int `json:"failpoints"`
 	Found      Counts         `json:"found"`
 
