@@ -51,7 +51,7 @@ For who decides whether to trust Runnel: what it promises, how that was tried, w
 ways in which other systems have hurt their users. Each line can be repeated:
 
     ./scripts/test                               # all tests that are named here, against real servers
-    ./scripts/crash --seconds 50 --seed 7        # kill, freeze, cut and restore everything at random, then judge
+    ./scripts/crash --seconds 50 --seed 7        # kill, freeze, cut and restore everything at random, then judge; --source mysql or mariadb
     ./scripts/crash --simulate --seconds 60      # thousands of schedules in simulated time
     go run ./e2e/mutate                          # break Runnel on purpose: each breakage must be found
     go run ./e2e/guarantees                      # make this page from what was recorded

@@ -16,15 +16,13 @@ const (
 	pipeline = "e2e "
 	capt     = "capture "
 	pg       = "capture/postgres "
+	my       = "capture/mysql "
 	chain    = "runtime/stream "
 	worker   = "runtime/host "
 	toES     = "functions/elasticsearch "
 	toCH     = "functions/clickhouse "
 	toPG     = "functions/postgres TestPostgreSQL/"
 )
-
-// withMySQL is what the pains of a source that is not here yet say.
-const withMySQL = "Comes with the MySQL source: "
 
 // pains, by what they do to their users.
 var pains = []struct {
@@ -54,8 +52,8 @@ var pains = []struct {
 		{"18", "a timer flushed the offset before the checkpoint", []string{"risingwavelabs/risingwave/issues/25071"}, []string{capt + "TestConfirm"}, ""},
 		{"19", "the same, elsewhere", []string{"apache/flink-cdc/issues/2538", "apache/flink-cdc/issues/1893", "risingwavelabs/risingwave/issues/14060", "airbytehq/airbyte/issues/55846"}, []string{capt + "TestConfirm", capt + "TestDeaths"}, ""},
 		{"20", "the slot was let go before the snapshot's rows were acknowledged", []string{"redpanda-data/connect/pull/4584"}, []string{capt + "TestDeaths", capt + "TestResumedLoad"}, "A chunk counts once the stream has held it for the fsync horizon; so does the load's end."},
-		{"21", "a checkpoint within a transaction cannot be resumed from", []string{"redpanda-data/connect/pull/4396"}, nil, withMySQL + "positions are a transaction and an index within it, and reading begins at a transaction. PostgreSQL: 14."},
-		{"22", "the last GTID was saved, not the set", []string{"vnvo/deltaforge/issues/3"}, nil, withMySQL + "the executed set is what is stored."},
+		{"21", "a checkpoint within a transaction cannot be resumed from", []string{"redpanda-data/connect/pull/4396"}, []string{my + "TestExecuted", my + "TestFailover", my + "TestSource"}, "Positions are a transaction and an index within it, and reading begins at a transaction."},
+		{"22", "the last GTID was saved, not the set", []string{"vnvo/deltaforge/issues/3"}, []string{my + "TestExecuted", my + "TestRemaining"}, "The executed set is what is stored."},
 		{"23", "marked as sent before it was sent: the failed one is lost", []string{"Wave-RF/WaveHouse/issues/384"}, []string{chain + "TestChainSurvivesTheNetwork", chain + "TestCloseLeavesAPrefix"}, "Nothing is marked: each message names the sequence before it."},
 	}},
 	{"Snapshots", []pain{
@@ -70,7 +68,7 @@ var pains = []struct {
 	{"Failover", []pain{
 		{"31", "the slot is not on the new primary", []string{"PeerDB-io/peerdb/issues/3352"}, []string{pg + "TestFailoverSlot", pg + "TestFailover", pg + "TestFailoverWithoutSlot"}, ""},
 		{"32", "a slot that was made again skips data, without an error", []string{"patroni/patroni/issues/1749", "patroni/patroni/issues/1056"}, []string{pg + "TestSlotMadeAgainSkipsNothing", pg + "TestRestoredServer", pg + "TestTimelines"}, ""},
-		{"33", "file and position mean nothing on the new MySQL primary", []string{"datazip-inc/olake/issues/1235", "zendesk/maxwell/issues/1043", "apache/flink-cdc/issues/48"}, nil, withMySQL + "it goes by GTID, and refuses another server's files."},
+		{"33", "file and position mean nothing on the new MySQL primary", []string{"datazip-inc/olake/issues/1235", "zendesk/maxwell/issues/1043", "apache/flink-cdc/issues/48"}, []string{my + "TestFailover", pipeline + "TestMySQL"}, "Positions are GTIDs alone; `scripts/crash --source mysql` and `mariadb` fail over to replicas whose binlogs have other names."},
 		{"34", "an orphaned failover slot keeps the next one from being synchronized", []string{"cloudnative-pg/cloudnative-pg/pull/9998"}, []string{pg + "TestDoctorOfFailovers"}, ""},
 		{"34b", "a commit was published that the promoted standby never had", []string{"debezium/debezium/blob/main/documentation/modules/ROOT/pages/connectors/postgresql.adoc"}, []string{pg + "TestFailoverOfAPhantom", pg + "TestRestoredServer"}, "It is a gap, which halts; `synchronized_standby_slots` avoids it."},
 	}},
@@ -83,10 +81,10 @@ var pains = []struct {
 	}},
 	{"Values", []pain{
 		{"40", "an unchanged TOAST value overwrites good data", []string{"confluentinc/kafka-connect-jdbc/issues/1242", "memiiso/debezium-server-iceberg/issues/196", "datazip-inc/olake/issues/1175", "ClickHouse/ClickHouse/issues/83517"}, []string{pg + "TestToast", pg + "TestToastUnderSynchronousReplication", toPG + "Unavailable", toES + "TestSink/Unavailable", toCH + "TestSink/Unavailable"}, ""},
-		{"41", "PARTIAL_UPDATE_ROWS_EVENT was dropped silently", []string{"PeerDB-io/peerdb/pull/4538", "dbtrail/dbtrail/issues/777", "estuary/connectors/issues/3128", "debezium/debezium/pull/3912"}, nil, withMySQL + "the difference is applied to the row before, and an event of an unknown kind ends the agent."},
-		{"42", "today's structure was used for an old binlog: columns are shifted", []string{"go-mysql-org/go-mysql/issues/905", "alibaba/canal/issues/380", "alibaba/canal/issues/1029"}, []string{pg + "TestStructureChanges", pg + "TestDroppedTable"}, "PostgreSQL's log describes its rows. " + withMySQL + "its log says the names (`binlog_row_metadata=FULL`), or the agent stops."},
+		{"41", "PARTIAL_UPDATE_ROWS_EVENT was dropped silently", []string{"PeerDB-io/peerdb/pull/4538", "dbtrail/dbtrail/issues/777", "estuary/connectors/issues/3128", "debezium/debezium/pull/3912"}, []string{my + "TestRefused/PartialJSON", my + "TestDoctor"}, "It ends the agent, with the statement that changes the setting."},
+		{"42", "today's structure was used for an old binlog: columns are shifted", []string{"go-mysql-org/go-mysql/issues/905", "alibaba/canal/issues/380", "alibaba/canal/issues/1029"}, []string{pg + "TestStructureChanges", pg + "TestDroppedTable", my + "TestStructure", my + "TestSource"}, "PostgreSQL's log describes its rows. MySQL's says the names with `binlog_row_metadata=FULL`; else they are held against each description of a table in the log, and what does not fit ends the agent."},
 		{"43", "the DDL could not be parsed", []string{"airbytehq/airbyte/issues/9196"}, []string{pg + "TestStructureChanges"}, "No DDL is parsed."},
-		{"44", "infinity, NaN and arrays of intervals are left out or fail", []string{"debezium/debezium/pull/7382", "risingwavelabs/risingwave/issues/16395", "airbytehq/airbyte/pull/78305", "risingwavelabs/risingwave/issues/16882"}, []string{"capture/postgres/pgjson TestOracle", toES + "TestSink/MalformedStaysInSource", toCH + "TestSink/NothingIsClamped", toPG + "Types"}, "Zero dates are MySQL's."},
+		{"44", "infinity, NaN and arrays of intervals are left out or fail", []string{"debezium/debezium/pull/7382", "risingwavelabs/risingwave/issues/16395", "airbytehq/airbyte/pull/78305", "risingwavelabs/risingwave/issues/16882"}, []string{"capture/postgres/pgjson TestOracle", toES + "TestSink/MalformedStaysInSource", toCH + "TestSink/NothingIsClamped", toPG + "Types", my + "TestOracle"}, "Zero dates of MySQL are null."},
 		{"45", "dates were clamped to 1900–2299, what may be NULL became NOT NULL", []string{"PeerDB-io/peerdb/pull/4534", "PeerDB-io/peerdb/issues/1715"}, []string{toCH + "TestSink/NothingIsClamped", toCH + "TestEveryTypeIsExact"}, ""},
 	}},
 	{"Targets", []pain{
