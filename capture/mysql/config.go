@@ -37,6 +37,7 @@ type Source struct {
 	user, password string
 	tls            *tls.Config
 	patterns       []capture.Pattern
+	silence        time.Duration // after which a connection that should say something counts as dead
 	patience       time.Duration // for a transaction that was published and is not there
 }
 
@@ -48,7 +49,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{cfg: cfg, patience: semiSync}
+	s := &Source{cfg: cfg, silence: silence, patience: semiSync}
 	var faults []error
 	if cfg.Name == "" {
 		faults = append(faults, errors.New("source: name is missing"))

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/capture/mysql"
+	"github.com/runnel-dev/runnel/e2e/proxy"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -74,6 +76,111 @@ func TestLostLock(t *testing.T) {
 		}
 		if err := l.fails(); err == nil || !strings.Contains(err.Error(), "the lock runnel."+w.name+" is lost") {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestStalled: an idle server keeps its reader, by heartbeats; one that is not heard of any more loses it, and the reader can be closed.
+func TestStalled(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		w.exec("CREATE TABLE a (id int PRIMARY KEY)")
+		p := proxy.New(t, w.server.Addr)
+		s, err := mysql.New(mysql.Config{Name: w.name, Flavor: w.flavor, URL: "mysql://root@" + p.Addr(), Tables: []string{w.name + ".*"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mysql.SetSilence(s, 4*time.Second)
+		l := w.open(s, "")
+		idle, cancel := context.WithTimeout(t.Context(), 6*time.Second) // time itself is what is tested
+		defer cancel()
+		for err == nil {
+			_, err = l.Next(idle)
+		}
+		if idle.Err() == nil {
+			t.Fatalf("an idle log ends: %v", err)
+		}
+		w.exec("INSERT INTO a VALUES (1)")
+		if got := lines(l.read()); got != "c a  {\"id\":1}\n" {
+			t.Errorf("got %s", got)
+		}
+		p.HalfOpen()
+		if err := l.fails(); err == nil {
+			t.Error("it goes on without a server")
+		}
+		if err := l.Holds(t.Context()); err == nil {
+			t.Error("it believes that it holds the lock")
+		}
+	})
+}
+
+// TestPasswords: the ways to prove a password that the servers have, without encryption. (MariaDB's ed25519 is a plugin that is not installed here.)
+func TestPasswords(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		plugins := []string{"mysql_native_password"}
+		if w.flavor == mysql.MySQL {
+			plugins = append(plugins, "caching_sha2_password", "sha256_password")
+		}
+		for n, plugin := range plugins {
+			user := fmt.Sprintf("u%d_%s", n, w.name)
+			if w.flavor == mysql.MySQL {
+				w.exec("CREATE USER " + user + "@'%' IDENTIFIED WITH " + plugin + " BY 'p@ss'")
+			} else {
+				w.exec("CREATE USER " + user + "@'%' IDENTIFIED BY 'p@ss'")
+			}
+			w.exec("GRANT ALL ON *.* TO " + user + "@'%'")
+			s, err := mysql.New(mysql.Config{Name: w.name, Flavor: w.flavor, URL: "mysql://" + user + ":p%40ss@" + w.server.Addr, Tables: []string{"x.*"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time the server may remember the password
+				l := w.open(s, "")
+				if err := l.Close(t.Context()); err != nil {
+					t.Errorf("%s: %v", plugin, err)
+				}
+			}
+		}
+	})
+}
+
+// TestDoctor: each thing that is missing is named with the statement that gives it.
+func TestDoctor(t *testing.T) {
+	alone(t, func(t *testing.T, w *world) {
+		w.exec("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE loose (v int)", "CREATE USER d_"+w.name+"@'%' IDENTIFIED BY 'x'")
+		s, err := mysql.New(mysql.Config{Name: w.name, Flavor: w.flavor, URL: "mysql://d_" + w.name + ":x@" + w.server.Addr, Tables: []string{w.name + ".*"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := func() string {
+			var b strings.Builder
+			for _, f := range s.Doctor(t.Context()) {
+				fmt.Fprintf(&b, "%+v\n", f)
+			}
+			return b.String()
+		}
+		says := func(words ...string) {
+			t.Helper()
+			for got, n := report(), 0; n < len(words); n++ {
+				if !strings.Contains(got, words[n]) {
+					t.Errorf("%q is not said:\n%s", words[n], got)
+				}
+			}
+		}
+		log := "REPLICATION CLIENT"
+		if w.flavor == mysql.MariaDB {
+			log = "BINLOG MONITOR"
+		}
+		says("GRANT REPLICATION SLAVE, "+log+" ON *.* TO", "GRANT SELECT ON")
+		w.exec("GRANT REPLICATION SLAVE, "+log+" ON *.* TO d_"+w.name+"@'%'", "GRANT SELECT ON "+w.name+".* TO d_"+w.name+"@'%'")
+		says("ADD PRIMARY KEY")
+		if got := report(); strings.Contains(got, "GRANT") {
+			t.Errorf("the rights that it names do not suffice:\n%s", got)
+		}
+		w.exec("SET GLOBAL binlog_row_image = MINIMAL, GLOBAL binlog_row_metadata = MINIMAL")
+		defer w.exec("SET GLOBAL binlog_row_image = FULL, GLOBAL binlog_row_metadata = FULL")
+		says("SET GLOBAL binlog_row_image = 'FULL'", "SET GLOBAL binlog_row_metadata = 'FULL'")
+		var setup *capture.SetupError
+		if _, err := s.Acquire(t.Context(), nil); !errors.As(err, &setup) || !strings.Contains(err.Error(), "binlog_row_image = 'FULL'") {
+			t.Errorf("acquired: %v", err)
 		}
 	})
 }

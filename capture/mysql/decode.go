@@ -290,7 +290,7 @@ func (d *decoder) look(ctx context.Context, t event.Table) (*structure, error) {
 	if s, ok := d.now[t]; ok {
 		return s, nil
 	}
-	c, cancel := context.WithTimeout(ctx, silence)
+	c, cancel := context.WithTimeout(ctx, d.log.source.silence)
 	defer cancel()
 	all, err := d.log.source.look(c, d.log.control, &t)
 	if err != nil {

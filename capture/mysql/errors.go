@@ -21,7 +21,9 @@ func code(err error) uint16 {
 // explain says what an operator does about an error that no try again mends.
 func (s *Source) explain(action string, err error) error {
 	switch code(err) {
-	case mysql.ER_ACCESS_DENIED_ERROR, mysql.ER_DBACCESS_DENIED_ERROR, mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR, mysql.ER_TABLEACCESS_DENIED_ERROR:
+	case mysql.ER_ACCESS_DENIED_ERROR:
+		return &capture.SetupError{Reason: action, Err: err, Fix: fmt.Sprintf("check user %q and its password in the source's url, and that it may connect from here (and with tls=verify, if it must)", s.user)}
+	case mysql.ER_DBACCESS_DENIED_ERROR, mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR, mysql.ER_TABLEACCESS_DENIED_ERROR:
 		return &capture.SetupError{Reason: action, Err: err, Fix: "give the user what it needs: " + s.grants()}
 	}
 	return fmt.Errorf("%s: %w", action, err)

@@ -101,7 +101,7 @@ func (l *Log) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		c, cancel := context.WithTimeout(ctx, silence/2)
+		c, cancel := context.WithTimeout(ctx, l.source.silence/2)
 		_, err := l.control.query(c, "DO 1")
 		cancel()
 		if err != nil && ctx.Err() == nil {
@@ -203,7 +203,7 @@ func (l *Log) Start(ctx context.Context, after, _ event.Position) error {
 	}
 	l.syncer = replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
 		ServerID: l.serverID, Flavor: s.cfg.Flavor, Host: host, Port: uint16(n), User: s.user, Password: s.password, TLSConfig: s.tls,
-		HeartbeatPeriod: heartbeat, ReadTimeout: silence, DisableRetrySync: true, DiscardGTIDSet: true, EventCacheCount: queued, VerifyChecksum: true,
+		HeartbeatPeriod: heartbeat, ReadTimeout: s.silence, DisableRetrySync: true, DiscardGTIDSet: true, EventCacheCount: queued, VerifyChecksum: true,
 		Localhost: "runnel." + s.cfg.Name, Dialer: dial, Logger: slog.New(slog.DiscardHandler), RowsEventDecodeFunc: rawRows,
 	})
 	if l.events, err = l.syncer.StartSyncGTID(gtids); err != nil {
@@ -293,7 +293,7 @@ func (l *Log) Confirm(context.Context, event.Position) error { return nil }
 
 // Holds implements capture.Log.
 func (l *Log) Holds(ctx context.Context) error {
-	c, cancel := context.WithTimeout(ctx, silence/2)
+	c, cancel := context.WithTimeout(ctx, l.source.silence/2)
 	defer cancel()
 	var own string
 	err := l.control.texts(c, "SELECT COALESCE(IS_USED_LOCK("+quote(l.source.lockName())+") = CONNECTION_ID(), 0)", &own)

@@ -91,7 +91,7 @@ func wrong(d sourcetest.Database) map[string]sourcetest.Wrong {
 	}
 	return map[string]sourcetest.Wrong{
 		"User":     {Source: as("nobody:sEcReT"), Words: []string{"nobody"}, Secret: "sEcReT"},
-		"Password": {Source: as("plain_" + w.name + ":sEcReT"), Words: []string{"plain_" + w.name}, Secret: "sEcReT"},
+		"Password": {Source: as("plain_" + w.name + ":sEcReT"), Words: []string{"plain_" + w.name, "password in the source's url"}, Secret: "sEcReT"},
 		"Rights":   {Source: as("plain_" + w.name + ":right"), Words: []string{"GRANT SELECT"}},
 	}
 }
