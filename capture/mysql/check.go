@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/runnel-dev/runnel/capture"
@@ -46,20 +47,13 @@ func (l *Log) Check(ctx context.Context, from, _ event.Position, _ string) error
 // held waits until the server has what was read. A commit that waits for a replica is in the log before the server counts it.
 func (l *Log) held(ctx context.Context, read set) error {
 	for end := time.Now().Add(l.source.patience); ; {
-		text, err := l.source.executed(ctx, l.control)
-		if err != nil {
+		has, text, err := l.has(ctx, read)
+		if err != nil || has {
 			return err
-		}
-		executed, err := parseSet(l.source.cfg.Flavor, text)
-		if err != nil {
-			return err
-		}
-		if executed.contains(read) {
-			return nil
 		}
 		if time.Now().After(end) {
 			return l.source.gap("the server lacks transactions that were published: it has %s, published were %s; it was restored to the past, or another one took over that had not "+
-				"received them", executed, read)
+				"received them", text, read)
 		}
 		select {
 		case <-ctx.Done():
@@ -67,6 +61,38 @@ func (l *Log) held(ctx context.Context, read set) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// has says whether the server has all of a set. MariaDB's numbers go on where another server takes over, so that there the newest one of each
+// server counts: 0-2-7 is not what follows 0-1-6 where 0-1-7 was read.
+func (l *Log) has(ctx context.Context, read set) (_ bool, text string, _ error) {
+	if l.source.cfg.Flavor == MySQL {
+		text, err := l.source.executed(ctx, l.control)
+		if err != nil {
+			return false, "", err
+		}
+		executed, err := parseSet(MySQL, text)
+		return err == nil && executed.contains(read), executed.String(), err
+	}
+	if err := l.control.texts(ctx, "SELECT @@GLOBAL.gtid_binlog_state", &text); err != nil {
+		return false, "", l.source.explain("read which transactions the server has", err)
+	}
+	newest := map[string]uint64{}
+	for part := range strings.SplitSeq(text, ",") {
+		one, err := parseSet(MariaDB, part)
+		if err != nil {
+			return false, text, err
+		}
+		for id, d := range one.domains {
+			newest[fmt.Sprintf("%d-%d", id, d.server)] = d.number
+		}
+	}
+	for id, d := range read.domains {
+		if newest[fmt.Sprintf("%d-%d", id, d.server)] < d.number {
+			return false, text, nil
+		}
+	}
+	return true, text, nil
 }
 
 // gone is what stood in binlogs that the server has thrown away.

@@ -2,6 +2,7 @@ package mysql_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,6 +57,48 @@ func TestFailover(t *testing.T) {
 			t.Errorf("after %v: got %v, want %s", since, got, want)
 		}
 	})
+}
+
+// TestFailoverWithoutTheLast: a server that took over before it had received all that was published is a gap, also where it has gone on by itself.
+func TestFailoverWithoutTheLast(t *testing.T) {
+	t.Parallel()
+	w := flavors[1].alone(t)
+	w.exec("CREATE TABLE a (id int PRIMARY KEY)")
+	l := w.open(w.source(), "")
+	start, err := l.Executed(l.Info().Confirmed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.exec("INSERT INTO a VALUES (1)", "SET SESSION server_id = 7", "INSERT INTO a VALUES (2)", "INSERT INTO a VALUES (3)", "SET SESSION server_id = 1")
+	var read []event.Position
+	for _, i := range l.read() {
+		read = append(read, i.Position)
+	}
+	_ = l.Close(context.Background())
+	s := w.source()
+	mysql.SetPatience(s, 0)
+	n, err := s.Acquire(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close(context.Background())
+	for _, tt := range []struct {
+		at    event.Position
+		there bool
+	}{
+		{read[0], true},
+		{read[2], true},
+		{event.Position{Origin: read[0].Origin, Commit: read[1].Commit, Change: 1}, false}, // published from the old server; this one has another transaction of that number
+		{event.Position{Origin: read[0].Origin, Commit: read[1].Commit}, false},
+	} {
+		if err := n.(capture.Tracker).Resume(start, []event.Position{tt.at}); err != nil {
+			t.Fatal(err)
+		}
+		err := n.Check(t.Context(), tt.at, tt.at, "")
+		if gap := (*capture.GapError)(nil); (err == nil) != tt.there || err != nil && !errors.As(err, &gap) {
+			t.Errorf("at %s: got %v, want there %t", tt.at, err, tt.there)
+		}
+	}
 }
 
 // replica starts a server that follows this one from now on, with few transactions in each of its binlogs.
