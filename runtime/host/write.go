@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/failpoint"
@@ -93,11 +94,18 @@ func (w *writer) deliver(ctx context.Context, jobs []*job) {
 			finish(jobs, err)
 			return
 		}
-		jobs = w.ready(ctx, jobs)
-		if len(jobs) == 0 {
+		now, later := w.ready(ctx, jobs)
+		if len(later) > 0 || len(now) == 0 {
 			w.g.breaker.abandon(tries)
-			return
+			if len(now) > 0 {
+				w.deliver(ctx, now)
+			}
+			if jobs = later; len(jobs) == 0 {
+				return
+			}
+			continue
 		}
+		jobs = now
 		err := w.handle(ctx, jobs, patience)
 		w.g.breaker.leave(tries, away(jobs, err))
 		if err == nil {
@@ -159,19 +167,36 @@ func (w *writer) prove(ctx context.Context, jobs []*job) {
 	}
 }
 
-// ready leaves out what is over, and what KV no longer gives this worker the right to write.
-func (w *writer) ready(ctx context.Context, jobs []*job) []*job {
-	kept := jobs[:0]
+// ready asks whether KV still gives this worker the right to write, for all lanes of a batch at the same time, and leaves out those
+// that are over. By the time that the last one has its answer those of others may be too old: they come later, so that a write is
+// over, for each of its lanes, before the lease is.
+func (w *writer) ready(ctx context.Context, jobs []*job) (now, later []*job) {
+	var asking sync.WaitGroup
 	for _, j := range jobs {
-		if !j.over {
-			if err := w.confirm(ctx, j.lane); err != nil {
-				j.finish(err)
-				continue
-			}
-			kept = append(kept, j)
+		if !j.over && !j.lane.fresh() {
+			asking.Go(func() {
+				if err := w.confirm(ctx, j.lane); err != nil {
+					j.finish(err)
+				}
+			})
 		}
 	}
-	return kept
+	asking.Wait()
+	for _, j := range jobs {
+		switch {
+		case j.over:
+		case j.lane.fresh():
+			now = append(now, j)
+		default:
+			later = append(later, j)
+		}
+	}
+	return now, later
+}
+
+// fresh says whether KV was asked so lately that a write that begins now ends before the lease.
+func (l *lane) fresh() bool {
+	return time.Since(l.confirmed) <= l.host.cfg.Lease-l.host.cfg.WriteDeadline
 }
 
 // confirm insists on an answer.
