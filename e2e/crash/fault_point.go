@@ -134,6 +134,12 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 			return err
 		}
 	}
+	if t.way == moving {
+		if _, err := w.recovered(ctx); err != nil { // it has all partitions
+			return err
+		}
+		release()
+	}
 	return w.diesAt(ctx, p, name, t, from)
 }
 
