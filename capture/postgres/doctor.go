@@ -101,6 +101,7 @@ func (s *Source) Doctor(ctx context.Context) []doctor.Finding {
 		e.failover(ctx)
 	}
 	e.hosts(ctx)
+	e.open(ctx)
 	tables := e.tables(ctx)
 	e.publications(ctx, tables)
 	return e.Report

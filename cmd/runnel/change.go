@@ -19,6 +19,7 @@ type target struct {
 
 func (t *target) add(cmd *cobra.Command) {
 	t.nats.add(cmd.Flags())
+	cmd.ValidArgsFunction = names(&t.nats, true)
 	cmd.Flags().StringVar(&t.kind, "kind", "", "source or function, where both have that name")
 }
 
@@ -60,38 +61,80 @@ func damaged(err error) bool {
 	return errors.As(err, &faults)
 }
 
-// each runs do for every name.
-func (t *target) each(cmd *cobra.Command, names []string, do func(ctx context.Context, r *registry.Registry, kind, name string, out io.Writer) error) error {
-	ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
-	defer cancel()
+// named is one source or function that a command line names.
+type named struct{ kind, name string }
+
+func (n named) String() string { return n.kind + " " + n.name }
+
+// each runs do for every name, once all of them are known to be deployed.
+func (t *target) each(ctx context.Context, names []string, do func(s *session, n named) error) error {
 	s, err := t.nats.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	var all []named
 	for _, name := range names {
 		kind, err := t.find(ctx, s.registry, name)
 		if err != nil {
 			return err
 		}
-		if err := do(ctx, s.registry, kind, name, cmd.OutOrStdout()); err != nil {
+		all = append(all, named{kind, name})
+	}
+	for _, n := range all {
+		if err := do(s, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func setState(state registry.State) func(context.Context, *registry.Registry, string, string, io.Writer) error {
-	return func(ctx context.Context, r *registry.Registry, kind, name string, out io.Writer) error {
-		var err error
-		if kind == "source" {
-			err = r.SetSourceState(ctx, name, state, "")
-		} else {
-			err = r.SetFunctionState(ctx, name, 0, state, "")
-		}
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s %s: %s\n", kind, name, state)
-		}
-		return err
+// stateCommand is `runnel pause` and `runnel resume`.
+type stateCommand struct {
+	target
+	state  registry.State
+	dryRun bool
+}
+
+func (c *stateCommand) command(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = atLeastOne("names of sources or functions")
+	cmd.RunE = func(cmd *cobra.Command, names []string) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
+		defer cancel()
+		return c.each(ctx, names, func(s *session, n named) error { return c.set(ctx, s, n, cmd.OutOrStdout()) })
 	}
+	c.add(cmd)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "say what would change, and change nothing")
+	return cmd
+}
+
+func (c *stateCommand) set(ctx context.Context, s *session, n named, out io.Writer) error {
+	state, reason, err := stateOf(ctx, s.registry, n)
+	switch {
+	case err != nil:
+		return err
+	case state == c.state:
+		_, err = fmt.Fprintf(out, "%s: %s already\n", n, state)
+		return err
+	case c.dryRun:
+		_, err = fmt.Fprintf(out, "would change %s from %s to %s\n", n, stateText(string(state), reason), c.state)
+		return err
+	case n.kind == "source":
+		err = s.registry.SetSourceState(ctx, n.name, c.state, "")
+	default:
+		err = s.registry.SetFunctionState(ctx, n.name, 0, c.state, "")
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(out, "%s: %s\n", n, c.state)
+	}
+	return err
+}
+
+func stateOf(ctx context.Context, r *registry.Registry, n named) (registry.State, string, error) {
+	if n.kind == "source" {
+		_, record, err := r.SourceOf(ctx, n.name)
+		return record.Record.State, record.Record.Reason, err
+	}
+	_, record, err := r.FunctionOf(ctx, n.name)
+	return record.Record.State, record.Record.Reason, err
 }

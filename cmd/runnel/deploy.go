@@ -24,7 +24,9 @@ func newDeploy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deploy FILES",
 		Short: "Create or change sources and functions; agents and workers follow without a restart",
-		Args:  atLeastOne("files with sources and functions"),
+		Example: `  runnel deploy shop.yaml --dry-run
+  runnel deploy sources.yaml functions.yaml`,
+		Args: atLeastOne("files with sources and functions"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()

@@ -28,9 +28,10 @@ type describeCommand struct {
 func newDescribe() *cobra.Command {
 	d := &describeCommand{}
 	cmd := &cobra.Command{
-		Use:   "describe NAME",
-		Short: "All there is to know of a source or function",
-		Args:  exactlyOne("the name of one source or function"),
+		Use:     "describe NAME",
+		Short:   "All there is to know of a source or function: partitions with owner, floor and lag; agents, slot, loads",
+		Example: "  runnel describe orders-search\n  runnel describe shop --json",
+		Args:    exactlyOne("the name of one source or function"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), commandTimeout)
 			defer cancel()

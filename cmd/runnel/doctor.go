@@ -42,7 +42,8 @@ func newDoctor() *cobra.Command {
 		Long: `Doctor looks at what the files name, or at what is deployed: the source's settings, permissions, slot, publication, keys;
 the stream's server; the targets' permissions and structure. It changes nothing. Each line that is not ok ends with what
 to do. The exit code is 1 if anything would fail.`,
-		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd.Context(), args, cmd.OutOrStdout()) },
+		Example: "  runnel doctor shop.yaml\n  runnel doctor --nats nats://nats:4222",
+		RunE:    func(cmd *cobra.Command, args []string) error { return d.run(cmd.Context(), args, cmd.OutOrStdout()) },
 	}
 	d.nats.add(cmd.Flags())
 	cmd.Flags().BoolVar(&d.json, "json", false, "print JSON")

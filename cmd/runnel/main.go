@@ -70,17 +70,11 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "runnel",
 		Short: "Change data capture: databases into search indexes, analytical tables and other databases",
-		Long: `Runnel moves every committed change of a PostgreSQL database into Elasticsearch, ClickHouse and PostgreSQL,
-through NATS JetStream.
-
-  runnel run shop.yaml          everything in one process, JetStream embedded
+		Long: `Runnel moves every committed change of a PostgreSQL, MySQL or MariaDB database into Elasticsearch, ClickHouse and
+PostgreSQL, through NATS JetStream.`,
+		Example: `  runnel run shop.yaml          everything in one process, JetStream embedded
   runnel list                   what runs, and how far behind it is
-  runnel tail public.orders     watch a table change
-
-Every flag can also be set in the environment: --http is RUNNEL_HTTP, --nats-user is RUNNEL_NATS_USER.
-
-Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong configuration (a file, a variable, a name),
-4 fenced: another agent has taken over the source.`,
+  runnel tail public.orders     watch a table change`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          nothing,
@@ -91,13 +85,32 @@ Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong confi
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SuggestionsMinimumDistance = 2
-	root.AddCommand(
-		newRun(), newCapture(), newWorker(),
-		newDeploy(), newBackfill(), newList(), newDescribe(), newDelete(), newPause(), newResume(),
-		newDLQ(), newDoctor(), newTail(), newVersion(),
-	)
+	grouped(root, "Run:", newRun(), newCapture(), newWorker())
+	grouped(root, "Deploy and change:", newDeploy(), newBackfill(), newScale(), newPause(), newResume(), newDelete())
+	grouped(root, "Look:", newList(), newDescribe(), newTail(), newDLQ(), newDoctor())
+	grouped(root, "Other:", newCompletion(), newVersion())
+	root.SetHelpCommandGroupID("Other:")
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetUsageTemplate(root.UsageTemplate() + conventions)
 	return root
 }
+
+// grouped adds commands that belong together; help shows them under a title.
+func grouped(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+	}
+	root.AddCommand(commands...)
+}
+
+// conventions end the help of runnel itself.
+const conventions = `{{if not .HasParent}}
+Every flag can also be set in the environment: --http is RUNNEL_HTTP, --nats-user is RUNNEL_NATS_USER.
+
+Exit codes: 0 done, 1 something failed at run time, 2 wrong usage, 3 wrong configuration (a file, a variable, a name),
+4 fenced: another agent has taken over the source.
+{{end}}`
 
 // report prints an error for people; several lines (one for each fault) are kept.
 func report(w io.Writer, err error) {

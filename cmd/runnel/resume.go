@@ -7,13 +7,13 @@ import (
 )
 
 func newResume() *cobra.Command {
-	t := &target{}
-	cmd := &cobra.Command{
+	c := &stateCommand{state: registry.Running}
+	return c.command(&cobra.Command{
 		Use:   "resume NAME...",
 		Short: "Let paused or halted sources and functions go on where they stopped",
-		Args:  atLeastOne("names of sources or functions"),
-		RunE:  func(cmd *cobra.Command, names []string) error { return t.each(cmd, names, setState(registry.Running)) },
-	}
-	t.add(cmd)
-	return cmd
+		Long: `Resume lets a source or function go on where it stopped: one that was paused, or one that halted by itself, once what it
+halted for is mended. runnel list says why.`,
+		Example: `  runnel resume orders-search
+  runnel resume orders-search orders-lake`,
+	})
 }

@@ -15,6 +15,7 @@ type workerCommand struct {
 	http      httpFlags
 	log       logFlags
 	functions []string
+	labels    map[string]string
 }
 
 func newWorker() *cobra.Command {
@@ -23,7 +24,11 @@ func newWorker() *cobra.Command {
 		Use:   "worker",
 		Short: "Host functions",
 		Long: `Worker hosts the deployed functions, all of them or those that --functions names. The environment must hold the
-variables that their targets refer to.`,
+variables that their targets refer to. Workers share the partitions of a function: start more of them to scale out, stop
+some to scale in. A function whose specification says labels: {zone: eu} runs on workers with these labels only.`,
+		Example: `  runnel worker --nats nats://nats:4222
+  runnel worker --functions orders-search,people-search
+  runnel worker --labels zone=eu,disk=fast`,
 		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return w.run(cmd.Context(), cmd.ErrOrStderr()) },
 	}
@@ -31,6 +36,7 @@ variables that their targets refer to.`,
 	w.http.add(cmd.Flags())
 	w.log.add(cmd.Flags())
 	cmd.Flags().StringSliceVar(&w.functions, "functions", nil, "names of the functions to host (default all)")
+	cmd.Flags().StringToStringVar(&w.labels, "labels", nil, "labels of this worker, that functions may ask for: name=value,...")
 	return cmd
 }
 
@@ -52,7 +58,7 @@ func (w *workerCommand) run(ctx context.Context, errs io.Writer) error {
 	}
 	board := newBoard(newMetrics())
 	h, err := host.New(host.Config{
-		Conn: s.conn, Registry: s.registry, Functions: w.functions, NewHandler: handlerMaker(log), Log: log, Observer: board.host(),
+		Conn: s.conn, Registry: s.registry, Functions: w.functions, Labels: w.labels, NewHandler: handlerMaker(log), Log: log, Observer: board.host(),
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,24 @@ func (r *Registry) SetFunctionState(ctx context.Context, name string, generation
 	return fmt.Errorf("set function %s to %s: somebody else keeps changing it; try again", name, state)
 }
 
+// ScaleFunction bounds the number of workers that have partitions of a function; 0 is no bound.
+func (r *Registry) ScaleFunction(ctx context.Context, name string, workers int) error {
+	for range tries {
+		_, n, err := r.FunctionOf(ctx, name)
+		if err != nil {
+			return err
+		}
+		if n.Record.Workers == workers {
+			return nil
+		}
+		n.Record.Workers, n.Record.Updated = workers, time.Now().UTC()
+		if err := swap(ctx, r.Functions, n); !errors.Is(err, stream.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("scale function %s: somebody else keeps changing it; try again", name)
+}
+
 // SetSourceState changes a source's state.
 func (r *Registry) SetSourceState(ctx context.Context, name string, state State, reason string) error {
 	for range tries {
@@ -87,14 +105,8 @@ func (r *Registry) DeleteFunction(ctx context.Context, name string) error {
 	return nil
 }
 
-// DeleteSource deletes a source that no function reads: its agent stops. Stream, slot and publication stay, and so does the
-// agent's record, so that a source that is deployed again goes on where it stopped.
-func (r *Registry) DeleteSource(ctx context.Context, name string) error {
-	_, n, err := r.SourceOf(ctx, name)
-	var damaged Faults
-	if err != nil && !errors.As(err, &damaged) {
-		return err
-	}
+// Unread refuses to delete a source that a function reads from.
+func (r *Registry) Unread(ctx context.Context, name string) error {
 	functions, err := r.ListFunctions(ctx)
 	if err != nil {
 		return err
@@ -104,6 +116,20 @@ func (r *Registry) DeleteSource(ctx context.Context, name string) error {
 		if err == nil && f.Source() == name {
 			return refused("source %q: function %q reads from it; delete the function first", name, other.Name)
 		}
+	}
+	return nil
+}
+
+// DeleteSource deletes a source that no function reads: its agent stops. Stream, slot and publication stay, and so does the
+// agent's record, so that a source that is deployed again goes on where it stopped.
+func (r *Registry) DeleteSource(ctx context.Context, name string) error {
+	_, n, err := r.SourceOf(ctx, name)
+	var damaged Faults
+	if err != nil && !errors.As(err, &damaged) {
+		return err
+	}
+	if err := r.Unread(ctx, name); err != nil {
+		return err
 	}
 	if err := r.Sources.Delete(ctx, name, n.Revision); err != nil {
 		return fmt.Errorf("delete source %s: %w", name, err)

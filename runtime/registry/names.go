@@ -12,6 +12,12 @@ func Name(template string, t event.Table) string {
 	return strings.NewReplacer("{schema}", t.Schema, "{table}", t.Name).Replace(template)
 }
 
+// TargetName is what the function's target calls a table.
+func (f *Function) TargetName(t event.Table) string {
+	_, _, template := f.To.place()
+	return Name(template, t)
+}
+
 // pattern is one value of from.
 type pattern struct{ source, schema, table string }
 
