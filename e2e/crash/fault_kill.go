@@ -82,7 +82,7 @@ var processFaults = []Fault{
 		Name: "freeze.agent", What: "SIGSTOP to the agent for longer than any lease, while a standby may take over, then SIGCONT: a zombie that must be fenced",
 		Inject: func(ctx context.Context, w *World, r *rand.Rand) error {
 			defer own(w.Agents)()
-			return freeze(ctx, w.Agent(), between(r, frozen, frozen+2*time.Second))
+			return freeze(ctx, w.Agent(), w.DB.Patience(r)+between(r, 0, 2*time.Second))
 		},
 	},
 	{
@@ -134,8 +134,7 @@ var processFaults = []Fault{
 	},
 }
 
-// frozen is longer than a worker's lease (10 s), than the source waits for a silent reader of its log (wal_sender_timeout of
-// sourceSettings), and than an agent is patient.
+// frozen is longer than a worker's lease (10 s), and than an agent is patient.
 const frozen = 11 * time.Second
 
 func freeze(ctx context.Context, p *Process, d time.Duration) error {

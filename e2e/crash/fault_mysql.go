@@ -347,7 +347,13 @@ func (d *mysql) failBehind(ctx context.Context, w *World, r *rand.Rand) error {
 	if err := d.exec(ctx, replica, fmt.Sprintf("ALTER TABLE changes AUTO_INCREMENT = %d", n+1000)); err != nil {
 		return err
 	}
-	return d.goBack(ctx, w, from, "a replica without all transactions took over", &resumed)
+	resumed = true
+	w.Traffic.Resume() // MariaDB's replica gives the numbers of what it lacks to others
+	if err := w.mend(ctx); err != nil {
+		return err
+	}
+	w.wentBack(from, "a replica without all transactions took over")
+	return nil
 }
 
 func (d *mysql) restore(ctx context.Context, w *World, r *rand.Rand) error {
@@ -376,20 +382,20 @@ func (d *mysql) restore(ctx context.Context, w *World, r *rand.Rand) error {
 	if err := d.exec(ctx, w.Source, fmt.Sprintf("ALTER TABLE changes AUTO_INCREMENT = %d", n+1000)); err != nil {
 		return err
 	}
-	return d.goBack(ctx, w, from, "the source was restored to the past", &resumed)
-}
-
-// goBack passes the gap of a source that has gone back. It has the numbers of the transactions that it lacks to give again, so the agent must
-// see it before it writes on.
-func (d *mysql) goBack(ctx context.Context, w *World, from time.Time, why string, resumed *bool) error {
+	// It gives the names of the transactions that it lacks to others, so the agent must see the gap before anybody writes on.
 	if err := w.passGap(ctx); err != nil {
 		return err
 	}
+	resumed = true
 	w.Traffic.Resume()
-	*resumed = true
 	if err := w.settled(ctx, w.Targets...); err != nil {
 		return err
 	}
-	w.allow("", from, why, check.Duplicated, check.Disordered, check.Backwards, check.Undurable)
+	w.wentBack(from, "the source was restored to the past")
 	return nil
+}
+
+// wentBack declares what comes of a source that lacks what was published.
+func (w *World) wentBack(from time.Time, why string) {
+	w.allow("", from, why, check.Duplicated, check.Disordered, check.Backwards, check.Undurable)
 }

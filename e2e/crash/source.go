@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/e2e/equal"
@@ -36,6 +38,9 @@ type database interface {
 
 	// Sampler looks at a server, and at the stream's end.
 	Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (reached, sequence uint64, err error)) sampler
+
+	// Patience is longer than the source waits for a silent reader of its log before another one may read, and than an agent is patient.
+	Patience(r *rand.Rand) time.Duration
 
 	// Passed waits until the source's log no longer holds what was written until now.
 	Passed(ctx context.Context, w *World) error

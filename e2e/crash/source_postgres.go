@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,6 +75,9 @@ func (postgres) Reread(map[string]*equal.Table) []string { return []string{"note
 func (postgres) Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (uint64, uint64, error)) sampler {
 	return &check.SourceSampler{Recorder: r, URL: s.PostgresURL(), Slot: slotName, End: end}
 }
+
+// Patience: wal_sender_timeout of sourceSettings is shorter.
+func (postgres) Patience(*rand.Rand) time.Duration { return frozen }
 
 // Passed waits until the slot has released it.
 func (postgres) Passed(ctx context.Context, w *World) error {
