@@ -115,8 +115,8 @@ func (s *Sink) Claim(ctx context.Context, c sink.Claim) (sink.Point, error) {
 		if at, err = s.claim(ctx, tx, c); err != nil {
 			return err
 		}
-		if c.Partition == sink.All && !c.Replay {
-			if p.covered, err = s.coveredBefore(ctx, tx, c); err != nil {
+		if c.Partition == sink.All {
+			if err := s.compareOlder(ctx, tx, c, p); err != nil {
 				return err
 			}
 		}
@@ -203,23 +203,29 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_b
 	return nil
 }
 
-// coveredBefore is what each partition had reached in the newest generation before this one, where that was written by partitions: a
-// function that takes whole transactions from now on passes over it.
-func (s *Sink) coveredBefore(ctx context.Context, tx pgx.Tx, c sink.Claim) (map[int]event.Version, error) {
+// compareOlder finds out how far older generations had come. Where the newest one was written by partitions, a function that takes whole
+// transactions from now on passes over what each of them had reached; where it goes back on purpose, all of it comes again.
+func (s *Sink) compareOlder(ctx context.Context, tx pgx.Tx, c sink.Claim, p *partition) error {
+	if err := tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM runnel.checkpoints WHERE function = $1 AND generation < $2", s.function, c.Generation).Scan(&p.ahead); err != nil {
+		return err
+	}
+	if c.Replay {
+		return nil
+	}
 	rows, err := tx.Query(ctx, `SELECT partition, max(version) FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition <> $3
 	AND generation > coalesce((SELECT max(generation) FROM runnel.checkpoints WHERE function = $1 AND generation < $2 AND partition = $3), -1) GROUP BY 1`,
 		s.function, c.Generation, sink.All)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	covered := map[int]event.Version{}
+	p.covered = map[int]event.Version{}
 	var part int
 	var v event.Version
 	_, err = pgx.ForEachRow(rows, []any{&part, &v}, func() error {
-		covered[part] = v
+		p.covered[part] = v
 		return nil
 	})
-	return covered, err
+	return err
 }
 
 // forgetDropped lets a generation that begins over make the tables again that were dropped before its first claim; those that

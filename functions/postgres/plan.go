@@ -18,7 +18,8 @@ type plan struct {
 	table   *table
 
 	upsert, insert, remove, keep string
-	rekey                        string // where rows of other tables may refer to the key; else empty
+	rekey                        string   // where rows of other tables may refer to the key; else empty
+	displace                     []string // take away the rows of other keys that hold a unique value of these
 
 	mu      sync.Mutex
 	updates map[string]string // by the columns that are left out
@@ -63,6 +64,7 @@ func newPlan(s *event.Schema, target ident, t *table) *plan {
 	if t.referenced {
 		p.rekey = p.rekeying(names, action)
 	}
+	p.displace = p.displacing()
 	p.keep = fmt.Sprintf(`INSERT INTO runnel.seen AS s (function, target, key, version)
 SELECT $2, $3, %s, max(x.version) FROM json_to_recordset($1::json) AS x(version bigint, key json),
 	LATERAL json_populate_record(NULL::%s, x.key) AS new JOIN %s AS old ON %s GROUP BY 3
@@ -83,6 +85,24 @@ func (p *plan) rekeying(names, action string) string {
 	return fmt.Sprintf(`WITH moved AS (UPDATE %[1]s AS old SET %[2]s FROM %[3]s, LATERAL json_populate_record(NULL::%[1]s, x.was) AS was WHERE %[4]s RETURNING 1)
 INSERT INTO %[1]s (%[5]s) OVERRIDING SYSTEM VALUE SELECT %[6]s FROM %[3]s WHERE NOT EXISTS (SELECT FROM moved) ON CONFLICT (%[7]s) DO %[8]s`,
 		p.target, strings.Join(set, ", "), pairs, p.matches("was"), names, quoted(p.columns, "new."), quoted(p.keys, ""), action)
+}
+
+// displacing makes room for rows in each unique index beside the key's.
+func (p *plan) displacing() []string {
+	var all []string
+	for i := range p.table.unique {
+		x := &p.table.unique[i]
+		if !x.plain || x.covers(p.keys) {
+			continue
+		}
+		var same []string
+		for n, c := range x.columns {
+			same = append(same, fmt.Sprintf("old.%s %s new.%s", quote(c), x.equal[n], quote(c)))
+		}
+		all = append(all, fmt.Sprintf("DELETE FROM %s AS old USING json_populate_recordset(NULL::%s, $1::json) AS new WHERE %s AND NOT (%s)",
+			p.target, p.target, strings.Join(same, " AND "), p.match()))
+	}
+	return all
 }
 
 // assigned says whether an update sets a column. A key's column is set only where equal values can look different (1.0 and

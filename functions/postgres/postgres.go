@@ -89,6 +89,7 @@ type partition struct {
 	backfills map[string]bool       // targets whose keys are kept for the end of a backfill
 	covered   map[int]event.Version // what partitions of an older generation had reached, where this one takes whole transactions
 	unchecked bool                  // the next transaction does not look at foreign keys
+	ahead     event.Version         // the target had come here before this generation went back on purpose, or the stream lost its end
 }
 
 // New checks the configuration. It connects only when there is something to do; Close releases what it holds.

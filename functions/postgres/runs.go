@@ -69,6 +69,9 @@ func (w *writer) emitRuns(items []int32) {
 		to := w.runFrom(items, from)
 		switch run := items[from:to]; first.kind {
 		case upsert:
+			if g.seen || w.again {
+				w.displaced(g.plan, run)
+			}
 			w.rows(g.plan.target, g.plan.upsert, run, false)
 		case insert:
 			w.rows(g.plan.target, g.plan.insert, run, false)
@@ -85,6 +88,19 @@ func (w *writer) emitRuns(items []int32) {
 		if w.groups[i].seen {
 			w.keep(int32(i), items)
 		}
+	}
+}
+
+// displaced takes away rows that are in the way of older states of others: what they are now comes later in the stream.
+func (w *writer) displaced(pl *plan, run []int32) {
+	for i, sql := range pl.displace {
+		if i == 0 {
+			w.rows(pl.target, sql, run, false)
+			continue
+		}
+		again := w.statements[len(w.statements)-1]
+		again.sql = sql
+		w.statements = append(w.statements, again)
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *Sink) Open(ctx context.Context, c sink.Claim, after sink.Point) (sink.T
 	if p == nil {
 		return nil, fmt.Errorf("the function was not claimed: %w", sink.ErrBehind)
 	}
-	t.p = &partition{backfills: maps.Clone(p.backfills), covered: p.covered}
+	t.p = &partition{backfills: maps.Clone(p.backfills), covered: p.covered, ahead: p.ahead}
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, s.explain(err, ident{})
@@ -183,7 +183,9 @@ func (t *transaction) rows(ctx context.Context, events []event.Event, first int)
 		return t.refused(events, first, bad)
 	case len(t.w.order) == 0:
 		return nil
-	case t.loading():
+	}
+	t.w.again = t.repeats(&events[t.w.items[0].event])
+	if t.loading() {
 		if err := t.uncheck(ctx); err != nil && codeOf(err) != insufficientPrivilege {
 			return err
 		}
@@ -257,15 +259,27 @@ func (t *transaction) refused(events []event.Event, first int, bad []badEvent) e
 	return f
 }
 
-// loading says whether rows of a load are among those to be written, which may refer to others that are not loaded yet.
+// loading says whether rows of a load are among those to be written, which may refer to others that are not loaded yet; or rows that
+// may displace others, which are referred to.
 func (t *transaction) loading() bool {
 	for i := range t.w.items {
 		it := &t.w.items[i]
-		if t.w.events[it.event].Snapshot && t.w.groups[it.group].plan.table.foreign {
+		g := &t.w.groups[it.group]
+		if t.w.events[it.event].Snapshot && g.plan.table.foreign || (g.seen || t.w.again) && g.plan.table.referenced && len(g.plan.displace) > 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// repeats says whether the target was further on already: a replay, or a stream that lost its end, whose sequences are used again. There
+// newer rows may hold what older states of others need.
+func (t *transaction) repeats(e *event.Event) bool {
+	if e.Sequence <= t.at.Sequence && e.Version > t.at.Version && t.p.ahead < e.Version {
+		t.p.ahead = e.Version + event.Version(t.at.Sequence-e.Sequence+2*event.FenceMarkers)<<10
+		t.sink.log.Warn("the stream lost its end: what the target had of it comes again", "checkpoint", t.at.Sequence, "sequence", e.Sequence)
+	}
+	return e.Version <= t.p.ahead
 }
 
 // uncheck makes PostgreSQL neither look at foreign keys nor follow them (ON DELETE CASCADE) from here to the end, as it does itself

@@ -40,6 +40,7 @@ type index struct {
 	columns []string
 	equal   []string // operator of each column
 	usable  bool     // for ON CONFLICT: valid, immediate, neither partial nor of an expression
+	plain   bool     // neither partial nor of an expression
 }
 
 // obstacle is a constraint that rows of different partitions would break against each other.
@@ -73,7 +74,7 @@ const indexQuery = `SELECT c.relname,
 	ARRAY(SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM unnest(i.indclass::oid[]) WITH ORDINALITY k(oid, n) JOIN pg_opclass p ON p.oid = k.oid
 		JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype AND m.amopstrategy = 3
 		JOIN pg_operator o ON o.oid = m.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace ORDER BY k.n)::text[],
-	i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+	i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL, i.indpred IS NULL AND i.indexprs IS NULL
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 AND i.indisunique`
 
 const obstacleQuery = `SELECT CASE contype WHEN 'f' THEN 'foreign key ' ELSE 'exclusion constraint ' END || quote_ident(conname), quote_ident(conname)
@@ -109,7 +110,7 @@ func readTable(ctx context.Context, q queryer, id ident) (*table, error) {
 	}
 	t.unique, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (index, error) {
 		var i index
-		return i, r.Scan(&i.name, &i.columns, &i.equal, &i.usable)
+		return i, r.Scan(&i.name, &i.columns, &i.equal, &i.usable, &i.plain)
 	})
 	if err != nil {
 		return nil, err

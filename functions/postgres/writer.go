@@ -56,6 +56,7 @@ type writer struct {
 	buf        []byte // JSON
 	statements []statement
 	batch      pgx.Batch
+	again      bool  // the target was at newer states of these rows already
 	at         ident // the table of the statement that failed; zero: none of the user's
 }
 
