@@ -60,15 +60,20 @@ func (f *letterFilter) from(now time.Time) (time.Time, error) {
 	if f.since == "" {
 		return time.Time{}, nil
 	}
-	if d, err := time.ParseDuration(f.since); err == nil {
+	return parseTime("--since", f.since, now)
+}
+
+// parseTime reads a time, or how long ago it was.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(-d), nil
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, f.since, time.Local); err == nil {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, usageError{fmt.Errorf("--since %q: expected a duration or a time, such as 2h, 2026-01-31 or 2026-01-31T12:00:00Z", f.since)}
+	return time.Time{}, usageError{fmt.Errorf("%s %q: expected a duration or a time, such as 2h, 2026-01-31 or 2026-01-31T12:00:00Z", flag, text)}
 }
 
 // find gives the letters that were asked for, of those given up since then, oldest first, without their events.

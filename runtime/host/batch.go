@@ -229,7 +229,7 @@ func (l *lane) write(ctx context.Context, to sink.Point, events []event.Event) e
 			return err
 		}
 	}
-	if err := l.g.pace.wait(ctx, len(events), l.g.ownedShare()); err != nil {
+	if err := l.pace().wait(ctx, len(events), l.g.ownedShare()); err != nil {
 		return err
 	}
 	return l.g.writer.write(ctx, l, sink.Span{Partition: l.place(), After: l.read, To: to, Events: events})

@@ -31,6 +31,7 @@ type generation struct {
 	breaker   *breaker
 	size      *size
 	pace      *pace // nil where there is no limit
+	slow      *pace // while a replay goes on; nil as without one
 	health    health
 	key       string // of its partitions' records, less the partition
 	share     share

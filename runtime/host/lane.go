@@ -252,6 +252,9 @@ func (l *lane) flow(ctx context.Context) error {
 		return l.transactions(ctx)
 	}
 	for {
+		if l.replayed() {
+			return fmt.Errorf("%w: the replay is over", errReopen)
+		}
 		if l.read != l.owner.Floor && time.Since(l.floorAt) >= l.host.cfg.FloorEvery {
 			if err := l.move(ctx); err != nil {
 				return err
@@ -280,7 +283,7 @@ func (l *lane) flow(ctx context.Context) error {
 func (l *lane) limits() limits {
 	b := &l.g.spec.Batch
 	rows, bytes := l.g.size.now(b.Rows, b.Bytes)
-	return limits{rows: l.g.pace.limit(rows), bytes: min(bytes, l.host.room()/2), age: b.Age}
+	return limits{rows: l.pace().limit(rows), bytes: min(bytes, l.host.room()/2), age: b.Age}
 }
 
 // place is the partition as the target knows it.

@@ -30,6 +30,9 @@ func (g *generation) succeed(ctx context.Context) error {
 		case err != nil:
 		case !r.Waits:
 			g.record = r
+			if r.Replay != nil {
+				g.slow = newPace(float64(r.Replay.Rate))
+			}
 			return nil
 		default:
 			if holder, err = g.replace(ctx, &r); err == nil && holder == "" {
@@ -153,16 +156,47 @@ func (g *generation) begin(ctx context.Context, r *registry.FunctionRecord, floo
 			b.Start = pointOf(end)
 		}
 	}
-	if r.Replay == nil || r.Replay.Until != nil {
-		return nil
-	}
-	r.Replay.Until, r.Starts = floors, slices.Clone(floors)
-	for p := range r.Starts {
-		if r.Replay.From.Version < r.Starts[p].Version {
-			r.Starts[p], r.Back = r.Replay.From, true
+	p := r.Replay
+	switch {
+	case p == nil:
+	case p.Cancelled:
+		for i, until := range p.Until {
+			if i < len(r.Starts) && until.Version > r.Starts[i].Version {
+				r.Starts[i] = until
+			}
+		}
+	case p.Until == nil:
+		p.Until, r.Starts = floors, slices.Clone(floors)
+		for i := range r.Starts {
+			if p.From.Version < r.Starts[i].Version {
+				r.Starts[i], r.Back = p.From, true
+			}
 		}
 	}
 	return nil
+}
+
+// replayed leaves a replay that has come to its end, and goes on where the function had been. Where the target keeps a checkpoint there is
+// no other end than that.
+func (l *lane) replayed() bool {
+	r := l.g.record.Replay
+	if r == nil || r.To == 0 || l.g.points != nil || !r.Over(l.partition, l.read) || l.partition >= len(r.Until) {
+		return false
+	}
+	until := r.Until[l.partition]
+	if l.read.Version >= until.Version {
+		return false
+	}
+	l.read, l.proven = until, until.Sequence
+	return true
+}
+
+// pace is the lane's at the moment: a replay may have one of its own.
+func (l *lane) pace() *pace {
+	if l.g.slow != nil && !l.g.record.Replay.Over(l.partition, l.read) {
+		return l.g.slow
+	}
+	return l.g.pace
 }
 
 // Reader of a stream's messages.

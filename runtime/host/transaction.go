@@ -186,7 +186,7 @@ func (o *ordered) apply(ctx context.Context, tx sink.Transaction, events []event
 		if events, err = o.bury(ctx, events, never, tries); err != nil || len(events) == 0 {
 			return events, err
 		}
-		if err = o.l.g.pace.wait(ctx, len(events), 1); err != nil {
+		if err = o.l.pace().wait(ctx, len(events), 1); err != nil {
 			return events, err
 		}
 		failpoint.At(failpoint.WriteBefore)

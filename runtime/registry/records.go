@@ -58,23 +58,6 @@ type Replaced struct {
 	Back       bool  `json:"back,omitempty"` // it began below where the one before it had come
 }
 
-// Replay is a part of the stream that a generation reads once more.
-type Replay struct {
-	From  sink.Point   `json:"from"`            // it begins after this
-	To    uint64       `json:"to,omitempty"`    // its last sequence; 0: to where the function had come
-	Rate  Rate         `json:"rate,omitempty"`  // events a second at most while it goes on; 0: as the function's
-	Until []sink.Point `json:"until,omitempty"` // where the function had come, by partition, once it has begun
-	Why   string       `json:"why"`             // for people
-}
-
-// Over says whether a partition that has come to a place has passed the replay.
-func (r *Replay) Over(partition int, at sink.Point) bool {
-	if partition >= len(r.Until) {
-		return true
-	}
-	return at.Version >= r.Until[partition].Version || r.To > 0 && at.Sequence >= r.To
-}
-
 // StartOf is where the generation begins in a partition.
 func (r *FunctionRecord) StartOf(partition int) sink.Point {
 	if partition < len(r.Starts) {
