@@ -25,17 +25,21 @@ type decoder struct {
 	structures map[event.Table]*structure
 	now        map[event.Table]*structure // as information_schema says, since the last change of structure
 
+	foreign map[string]bool // XA transactions that are prepared, of tables that are not captured
+
 	items   []capture.Item
 	changes []event.Change
 	index   []int // of an item: which change, or -1
 	held    int   // change that is kept back until it is known whether it is its transaction's last; -1 for none
 	size    int
+	given   bool // by run
 }
 
 // transaction that is being read.
 type transaction struct {
 	open     bool
 	begun    bool // it ends with a commit of its own; else with its statement
+	xa       bool // whether it is committed is known at its end
 	gtid     gtid
 	xid      uint64
 	commitMS int64
@@ -53,11 +57,16 @@ type relation struct {
 }
 
 func (d *decoder) init(l *Log, after event.Position) {
-	*d = decoder{log: l, after: after, held: -1, tables: map[uint64]*relation{}, structures: map[event.Table]*structure{}, now: map[event.Table]*structure{}}
+	*d = decoder{log: l, after: after, held: -1, tables: map[uint64]*relation{}, structures: map[event.Table]*structure{}, now: map[event.Table]*structure{},
+		foreign: map[string]bool{}}
 }
 
-// reset forgets what was given, but for the change that is held back.
+// reset forgets what was given, if anything was, but for the change that is held back.
 func (d *decoder) reset() {
+	if !d.given {
+		return
+	}
+	d.given = false
 	if d.held >= 0 {
 		d.changes = append(d.changes[:0:0], d.changes[d.held])
 		d.held = 0
@@ -67,10 +76,11 @@ func (d *decoder) reset() {
 	d.items, d.index, d.size = d.items[:0], d.index[:0], 0
 }
 
-func (d *decoder) ready() bool { return len(d.items) > 0 }
+func (d *decoder) ready() bool { return len(d.items) > 0 && !d.tx.xa }
 func (d *decoder) full() bool  { return d.ready() && (d.size >= runBytes || len(d.items) >= runItems) }
 
 func (d *decoder) run(more bool) capture.Run {
+	d.given = true
 	for i, c := range d.index {
 		if c >= 0 {
 			d.items[i].Change = &d.changes[c]
@@ -130,8 +140,9 @@ func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error 
 		return setup("the log has GTIDs with tags", "SET GLOBAL gtid_next without a tag; tags are not supported")
 	case *replication.MariadbGTIDEvent:
 		g := gtid{fmt.Sprintf("%d-%d", x.GTID.DomainID, x.GTID.ServerID), x.GTID.SequenceNumber}
-		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000, x.Flags&(flagPrepared|flagCompleted) != 0)
+		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000)
 		d.tx.begun = !x.IsStandalone()
+		d.tx.xa = x.Flags&flagPrepared != 0
 		return err
 	case *replication.XIDEvent:
 		return d.commit()
@@ -160,11 +171,8 @@ func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error 
 	return nil
 }
 
-// Flags of MariaDB's GTID event.
-const (
-	flagPrepared  = 64  // of XA
-	flagCompleted = 128 // XA
-)
+// flagPrepared is of XA, in MariaDB's GTID event.
+const flagPrepared = 64
 
 func (d *decoder) beginMySQL(x *replication.GTIDEvent, h *replication.EventHeader) error {
 	if h.EventType == replication.ANONYMOUS_GTID_EVENT {
@@ -178,13 +186,10 @@ func (d *decoder) beginMySQL(x *replication.GTIDEvent, h *replication.EventHeade
 	if x.ImmediateCommitTimestamp > 0 {
 		ms = int64(x.ImmediateCommitTimestamp / 1000)
 	}
-	return d.begin(gtid{id.String(), uint64(x.GNO)}, h, ms, false)
+	return d.begin(gtid{id.String(), uint64(x.GNO)}, h, ms)
 }
 
-func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS int64, phased bool) error {
-	if phased {
-		return errXA()
-	}
+func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS int64) error {
 	if err := d.commit(); err != nil { // of one whose end was not known as such
 		return err
 	}
@@ -197,19 +202,6 @@ func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS int64, phas
 	return err
 }
 
-func errXA() error {
-	return setup("the log has an XA transaction of two phases, which is not supported",
-		"commit with ONE PHASE, or leave XA; then go on with --resnapshot")
-}
-
-// prepared is the end of XA's first phase, or of one that has a single phase.
-func (d *decoder) prepared(raw []byte) error {
-	if len(raw) <= replication.EventHeaderSize || raw[replication.EventHeaderSize] == 0 {
-		return errXA()
-	}
-	return d.commit()
-}
-
 func (d *decoder) commit() error {
 	if !d.tx.open {
 		return nil
@@ -218,7 +210,7 @@ func (d *decoder) commit() error {
 		d.changes[d.held].Last = true
 		d.release()
 	}
-	d.tx.open = false
+	d.tx.open, d.tx.xa = false, false
 	d.log.complete(d.tx.gtid)
 	d.push(capture.Item{Kind: capture.Committed, XID: d.tx.xid, Position: d.tx.gtid.end()}, -1)
 	return nil
@@ -235,11 +227,7 @@ func (d *decoder) query(x *replication.QueryEvent) error {
 	case commits:
 		return d.commit()
 	case xa:
-		if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA START") || strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "XA END") {
-			d.tx.begun = true // what follows says whether it has two phases
-			return nil
-		}
-		return errXA()
+		return d.phase(text)
 	case saves:
 		return nil
 	case rollsBack:
@@ -344,6 +332,9 @@ func (d *decoder) add(s *structure, op event.Op, part uint32, before, after []by
 		CommitMS: d.tx.commitMS, Order: d.tx.order})
 	d.held = len(d.changes) - 1
 	d.size += len(before) + len(after) + 64
+	if d.tx.xa && d.size > xaBytes {
+		return setup(fmt.Sprintf("the log has an XA transaction of more than %d MB", xaBytes>>20), "leave XA for such transactions; then go on with --resnapshot")
+	}
 	return nil
 }
 

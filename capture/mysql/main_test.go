@@ -187,17 +187,23 @@ func (w *world) chunk(l *log, table string) *capture.Chunk {
 	return c
 }
 
-// fails reads until the log ends with an error.
+// fails reads until the log ends with an error, without a change before it.
 func (l *log) fails() error {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), 60*time.Second)
 	defer cancel()
 	for {
-		if _, err := l.Next(ctx); err != nil {
-			if errors.Is(err, context.DeadlineExceeded) {
-				l.t.Fatal("the log goes on")
-			}
+		r, err := l.Next(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			l.t.Fatal("the log goes on")
+		}
+		if err != nil {
 			return err
+		}
+		for _, i := range r.Items {
+			if i.Kind == capture.Changed {
+				l.t.Errorf("it gives %s before it fails", i.Change.After)
+			}
 		}
 	}
 }
