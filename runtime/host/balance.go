@@ -163,7 +163,11 @@ func (h *Host) handOver(ctx context.Context) {
 		}
 		failpoint.At(failpoint.MoveBefore)
 		l.handOver(to)
-		if h.arrives(ctx, l, to) || ctx.Err() != nil {
+		arrived := h.arrives(ctx, l, to)
+		if ctx.Err() != nil { // the lane may still be in the midst of a write
+			return
+		}
+		if arrived {
 			continue
 		}
 		again := time.Now().Add(distrusting * h.cfg.Lease)
