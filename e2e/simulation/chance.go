@@ -104,6 +104,28 @@ func (c *chance) take(class, who string, n uint64) bool {
 	return true
 }
 
+// refuses says whether a target can never write a row of a revision.
+func (c *chance) refuses(target string, revision int) bool {
+	const class = "a target refuses a row for good"
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.enabled(class) || c.drop[class] {
+		return false
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(target))
+	if mix(h.Sum64()^mix(c.seed)^uint64(revision))%100 >= refusals {
+		return false
+	}
+	if c.counts[class]++; c.counts[class] == 1 {
+		c.happened = append(c.happened, class)
+	}
+	return true
+}
+
+// refusals are how many of a hundred revisions a target refuses that refuses any.
+const refusals = 3
+
 // enabled says whether a class belongs to this seed: in some schedules every second one does, others go deep into few of them.
 func (c *chance) enabled(class string) bool {
 	on, known := c.on[class]

@@ -26,6 +26,7 @@ type mirror struct {
 	highest event.Version    // that was ever stored
 	bytes   map[uint64]*lost // what was lost of each sequence, last
 	floors  map[string]sink.Point
+	letters map[letter]bool // that were ever stored
 	events  int
 
 	below     uint64 // changes whose transactions committed below are allowed to be missing: a gap was declared
@@ -57,7 +58,7 @@ type lost struct {
 }
 
 func newMirror(c *chance, h *history, d *database) *mirror {
-	return &mirror{c: c, h: h, d: d, held: map[string]held{}, bytes: map[uint64]*lost{}, floors: map[string]sink.Point{}, taken: map[string]bool{}, excused: map[string]bool{}}
+	return &mirror{c: c, h: h, d: d, held: map[string]held{}, bytes: map[uint64]*lost{}, floors: map[string]sink.Point{}, letters: map[letter]bool{}, taken: map[string]bool{}, excused: map[string]bool{}}
 }
 
 // Excused says whether an event may show something older than its target has shown: what a loss made come again.
@@ -291,7 +292,10 @@ func (m *mirror) Floor(key string, value []byte, target func(function string) ho
 				continue
 			}
 			ev.Schema = m.d.schemaOf(ev.Table)
-			if !t.Covers(ev, generation) {
+			if revision, _ := m.d.Revision(ev); t.refuses(ev) && !m.Letter(letter{function, revision}) {
+				m.h.fail("ack after durable", "the floor of %s moved from %d to %d over message %d (%s of %s), which the target refused, and there is no dead letter",
+					key, from.Sequence, o.Floor.Sequence, e.message.Sequence, ev.Op, ev.Table)
+			} else if !t.refuses(ev) && !t.Covers(ev, generation) {
 				m.h.fail("ack after durable", "the floor of %s moved from %d to %d over message %d (%s of %s), which the target does not hold",
 					key, from.Sequence, o.Floor.Sequence, e.message.Sequence, ev.Op, ev.Table)
 			}

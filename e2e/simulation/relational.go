@@ -17,9 +17,9 @@ type relational struct {
 	witness
 	state
 	backup   *state
-	restored bool
-	replayed bool          // a generation went back to the stream's beginning
-	top      event.Version // the highest that was ever applied
+	had      map[checkpoint]event.Version // what restores took back
+	replayed bool                         // a generation went back to the stream's beginning
+	top      event.Version                // the highest that was ever applied
 }
 
 // state is what a backup holds.
@@ -43,7 +43,7 @@ type standing struct {
 }
 
 func newRelational(name string, w *world) *relational {
-	return &relational{witness: newWitness(name, w), state: state{
+	return &relational{witness: newWitness(name, w), had: map[checkpoint]event.Version{}, state: state{
 		rows: map[rowKey]int{}, checkpoints: map[checkpoint]standing{}, backfills: map[event.Table]map[int][]event.Version{},
 		seen: map[rowKey]event.Version{}, applied: map[event.Version]int64{},
 	}}
@@ -75,9 +75,11 @@ func (t *relational) Restore() {
 	if t.backup == nil {
 		return
 	}
+	for c, s := range t.checkpoints {
+		t.had[c] = max(t.had[c], s.at.Version)
+	}
 	t.state = *t.backup.clone()
 	t.saw = map[rowKey][]int{}
-	t.restored = true
 	t.c.count("a target is restored to the past")
 	t.h.note(t.name, "RESTORED to a backup")
 }
@@ -85,11 +87,16 @@ func (t *relational) Restore() {
 func (t *relational) Covers(e *event.Event, generation int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.restored {
-		return true // the floor may be ahead; what counts is the checkpoint
+	reached := func(c checkpoint, v event.Version) bool {
+		return c.partition == e.Partition && (c.generation == generation && v >= e.Version || c.generation > generation)
 	}
 	for c, s := range t.checkpoints {
-		if c.partition == e.Partition && (c.generation == generation && s.at.Version >= e.Version || c.generation > generation) {
+		if reached(c, s.at.Version) {
+			return true
+		}
+	}
+	for c, v := range t.had {
+		if reached(c, v) {
 			return true
 		}
 	}
@@ -160,27 +167,50 @@ type session struct {
 func (s *session) Handle(ctx context.Context, b sink.Batch) error {
 	s.p.w.o.Write(s.p, b)
 	b = kept(b)
+	var failed sink.BatchError
 	for i := range b.Spans {
 		sp := &b.Spans[i]
 		c := checkpoint{b.Function, b.Generation, sp.Partition}
-		if err := s.p.write(ctx, s.name, "transaction", func() error { return s.span(c, sp) }); err != nil {
+		var bad []sink.Failure
+		err := s.p.write(ctx, s.name, "transaction", func() (err error) {
+			bad, err = s.span(c, sp, i)
+			return err
+		})
+		if err != nil {
 			return err
 		}
+		failed.Failed = append(failed.Failed, bad...)
+	}
+	if len(failed.Failed) > 0 {
+		return &failed
 	}
 	return nil
 }
 
-func (s *session) span(c checkpoint, sp *sink.Span) error {
+// span is a transaction; where it holds what can never be written nothing of it is, and all of it is named.
+func (s *session) span(c checkpoint, sp *sink.Span, n int) ([]sink.Failure, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, err := s.check(c, sp.After.Version)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if at.Version >= sp.To.Version {
 		s.c.count("a checkpoint covers a batch that comes again")
 		s.reached(c, sp.To.Version)
-		return nil
+		return nil, nil
+	}
+	var never, others []sink.Failure
+	for i := range sp.Events {
+		switch e := &sp.Events[i]; {
+		case e.Version > at.Version && s.refuses(e):
+			never = append(never, sink.Failure{Span: n, Event: i, Err: sink.Permanent(errRefused)})
+		default:
+			others = append(others, sink.Failure{Span: n, Event: i, Err: errRolledBack})
+		}
+	}
+	if len(never) > 0 {
+		return append(never, others...), nil
 	}
 	for i := range sp.Events {
 		if sp.Events[i].Version > at.Version {
@@ -189,7 +219,7 @@ func (s *session) span(c checkpoint, sp *sink.Span) error {
 	}
 	s.checkpoints[c] = standing{at: sp.To}
 	s.reached(c, sp.To.Version)
-	return nil
+	return nil, nil
 }
 
 // check is for mu held, as what follows.

@@ -68,6 +68,9 @@ func (w *world) stored(name string, m fakenats.Message) {
 		w.m.Floor(owner, m.Data, w.target)
 		return
 	}
+	if name == event.DeadLetterStream {
+		w.letter(m)
+	}
 	if name != event.StreamName(source) {
 		return
 	}

@@ -12,15 +12,19 @@ import (
 
 // Errors of targets that pass.
 var (
-	errAway    = errors.New("the target does not answer")
-	errNoReply = errors.New("the connection to the target broke, nobody knows whether it wrote")
-	errBusy    = errors.New("429: this document is not taken at the moment")
+	errAway       = errors.New("the target does not answer")
+	errNoReply    = errors.New("the connection to the target broke, nobody knows whether it wrote")
+	errRefused    = errors.New("the value does not fit its column")
+	errRolledBack = errors.New("not written, because another event of its transaction failed")
+	errBusy       = errors.New("429: this document is not taken at the moment")
 )
 
 // holds says what a target must show to those who check it.
 type holds interface {
 	// Covers says whether the target holds a version of an event's row, or a newer one.
 	Covers(e *event.Event, generation int64) bool
+	// refuses says whether the target can never write an event.
+	refuses(e *event.Event) bool
 	// Rows are the revisions that a reader sees: of a table without a key under the revisions themselves.
 	Rows(t event.Table) map[int]int
 }
@@ -89,6 +93,15 @@ func (t *witness) shows(k rowKey, e *event.Event, revision int, again bool) {
 		t.c.count("a row goes back by an exception")
 	}
 	t.saw[k] = append(t.saw[k], revision)
+}
+
+// refuses says whether the target can never write an event.
+func (t *witness) refuses(e *event.Event) bool {
+	if e.After.IsNull() {
+		return false
+	}
+	revision, known := t.d.Revision(e)
+	return known && t.c.refuses(t.name, revision)
 }
 
 // kept is a copy of a batch, for a write that acts after its caller has given up.

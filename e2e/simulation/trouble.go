@@ -26,6 +26,7 @@ var rates = map[string]int{
 	"a target is slow":                     6000,
 	"a write acts after its deadline":      50_000,
 	"a target's answer is lost":            4000,
+	"a target refuses a row for good":      0, // not by calls, but by rows
 	"one document fails":                   2000,
 	"an operator pauses a function":        2_000,
 	"a silent agent loses the slot":        30_000,
@@ -169,6 +170,8 @@ func RarePaths() []string {
 		"a slot is not renewed, since somebody else wrote meanwhile",
 		"a sweep removes a row",
 		"a target is behind",
+		"a dead letter",
+		"a row is missing whose event is a dead letter",
 		"a target without checkpoints is restored to the past",
 		"an event comes again whose row's version is forgotten",
 		"an old copy of all that JetStream holds is restored",

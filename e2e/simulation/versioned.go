@@ -3,7 +3,9 @@ package simulation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -125,8 +127,8 @@ func (t *versioned) started() int {
 	return t.boot
 }
 
-// write is a write that is lost where the target starts again meanwhile.
-func (t *versioned) write(ctx context.Context, p *process, what string, do func()) error {
+// write is a write that is lost where the target starts again meanwhile. Its answer may be an error.
+func (t *versioned) write(ctx context.Context, p *process, what string, do func(), answer ...error) error {
 	boot := t.started()
 	return p.write(ctx, t.name, what, func() error {
 		t.mu.Lock()
@@ -135,7 +137,7 @@ func (t *versioned) write(ctx context.Context, p *process, what string, do func(
 			return errAway
 		}
 		do()
-		return nil
+		return errors.Join(answer...)
 	})
 }
 
@@ -169,6 +171,10 @@ func (s elastic) Handle(ctx context.Context, b sink.Batch) error {
 	err := s.write(ctx, s.p, "bulk", func() {
 		for i := range b.Spans {
 			for n := range b.Spans[i].Events {
+				if s.refuses(&b.Spans[i].Events[n]) {
+					failed.Failed = append(failed.Failed, sink.Failure{Span: i, Event: n, Err: sink.Permanent(errRefused)})
+					continue
+				}
 				if s.c.fault("one document fails", s.name) {
 					failed.Failed = append(failed.Failed, sink.Failure{Span: i, Event: n, Err: errBusy})
 					continue
@@ -200,6 +206,11 @@ func (s columns) Handle(ctx context.Context, b sink.Batch) error {
 	b = kept(b)
 	if len(b.Spans) > 1 {
 		s.c.count("spans of several partitions are written together")
+	}
+	for i := range b.Spans {
+		if slices.ContainsFunc(b.Spans[i].Events, func(e event.Event) bool { return s.refuses(&e) }) {
+			return s.write(ctx, s.p, "insert that cannot be", func() {}, sink.Permanent(errRefused)) // it does not say which one
+		}
 	}
 	return s.write(ctx, s.p, "insert", func() {
 		for i := range b.Spans {
