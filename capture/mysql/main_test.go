@@ -19,7 +19,7 @@ import (
 
 // world is a database on a server, with a session.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	flavor string
 	server *servers.Server
 	name   string // of the database, and of its source
@@ -37,7 +37,7 @@ func (w *world) connect() *client.Conn {
 	return c
 }
 
-func run(t *testing.T, c *client.Conn, statements ...string) {
+func run(t testing.TB, c *client.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {
 		if _, err := c.Execute(sql); err != nil {
@@ -84,7 +84,7 @@ type log struct {
 	capture.Log
 	capture.Tracker
 	capture.Snapshotter
-	t *testing.T
+	t testing.TB
 }
 
 // open takes the log; since "" it begins now, else where a set and positions say.

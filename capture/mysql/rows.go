@@ -104,10 +104,11 @@ var errRow = errors.New("a row of the log is damaged")
 
 // row decodes one row's change.
 func (d *decoder) row(s *structure, op event.Op, b []byte) (rest []byte, err error) {
-	first, b, err := s.image(make([]byte, 0, 64+2*min(len(b), 4096)), b)
+	first, b, err := s.image(make([]byte, 0, s.usual), b)
 	if err != nil {
 		return nil, err
 	}
+	s.usual = min(max(s.usual, len(first)+len(first)/8), 4096)
 	keyed := len(s.schema.KeyColumns()) > 0
 	if op == event.Create {
 		return b, d.add(s, op, 0, nil, first)

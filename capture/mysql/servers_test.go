@@ -76,7 +76,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-func (f *flavor) running(t *testing.T, s **servers.Server, args ...string) *servers.Server {
+func (f *flavor) running(t testing.TB, s **servers.Server, args ...string) *servers.Server {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -117,7 +117,7 @@ func (f *flavor) alone(t *testing.T) *world {
 	return f.world(t, f.running(t, &f.own))
 }
 
-func (f *flavor) world(t *testing.T, s *servers.Server) *world {
+func (f *flavor) world(t testing.TB, s *servers.Server) *world {
 	t.Helper()
 	w := &world{t: t, flavor: f.name, server: s, name: fmt.Sprintf("t%d", databases.Add(1))}
 	w.db = w.connect()

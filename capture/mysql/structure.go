@@ -30,6 +30,7 @@ type structure struct {
 	table   event.Table
 	columns []column
 	rows    int64 // estimated
+	usual   int   // bytes of a row as JSON
 	schema  *event.Schema
 }
 

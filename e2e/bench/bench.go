@@ -36,7 +36,15 @@ func (b *bench) cleanup() {
 	}
 }
 
-// run starts the servers and makes the measurements that are wanted.
+// postgres starts the servers that need not be there for all rows.
+func (b *bench) postgres() {
+	if b.source == nil {
+		conf := []string{"synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=8GB"}
+		b.source, b.target = servers.Postgres(b, 15, conf...), servers.Postgres(b, 17, conf...)
+	}
+}
+
+// run makes the measurements that are wanted.
 func (b *bench) run(ctx context.Context, want func(string) bool) (rows []Row, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -51,12 +59,10 @@ func (b *bench) run(ctx context.Context, want func(string) bool) (rows []Row, er
 		return nil, err
 	}
 	b.Cleanup(func() { os.RemoveAll(b.dir) })
-	conf := []string{"synchronous_commit=on", "shared_buffers=512MB", "max_wal_size=8GB"}
-	b.source, b.target = servers.Postgres(b, 15, conf...), servers.Postgres(b, 17, conf...)
 	for _, m := range []struct {
 		name string
 		f    func(context.Context) (Row, error)
-	}{{"capture-w1", b.capture}, {"latency-target", b.latency}} {
+	}{{"capture-w1", b.capture}, {"latency-target", b.latency}, {"mysql", b.mysql("mysql", servers.MySQL8)}, {"mariadb", b.mysql("mariadb", servers.MariaDB)}} {
 		if !want(m.name) {
 			continue
 		}

@@ -26,6 +26,7 @@ const sourceSpec = "kind: source\nname: bench\npostgres: {url: \"${BENCH_SOURCE}
 // capture drains a backlog of transactions of 100 inserts into JetStream, beside pg_recvlogical, which throws the same log away.
 // The rate is taken from the times at which JetStream stored the first and the last of them.
 func (b *bench) capture(ctx context.Context) (Row, error) {
+	b.postgres()
 	c, err := pgx.Connect(ctx, b.source.PostgresURL())
 	if err != nil {
 		return Row{}, err
@@ -61,7 +62,7 @@ func (b *bench) capture(ctx context.Context) (Row, error) {
 		return Row{}, err
 	}
 	var took time.Duration
-	if err := until(ctx, func() (bool, error) { took, err = b.drained(ctx, p); return took > 0, err }); err != nil {
+	if err := until(ctx, func() (bool, error) { took, err = b.drained(ctx, p, "public"); return took > 0, err }); err != nil {
 		return Row{}, err
 	}
 	rate := float64(b.rows) / took.Seconds()
@@ -69,13 +70,14 @@ func (b *bench) capture(ctx context.Context) (Row, error) {
 }
 
 // drained is the time between the first and the last event, 0 while the last one is not there.
-func (b *bench) drained(ctx context.Context, p *process) (time.Duration, error) {
+func (b *bench) drained(ctx context.Context, p *process, schema string) (time.Duration, error) {
 	s, closeConn, err := p.stream(ctx)
 	if err != nil {
 		return 0, ctx.Err() // it starts
 	}
 	defer closeConn()
-	last, err := s.LastOn(ctx, "cdc.bench.public.w1.*")
+	subject := "cdc.bench." + schema + ".w1.*"
+	last, err := s.LastOn(ctx, subject)
 	if errors.Is(err, stream.ErrNoMessage) {
 		return 0, nil
 	}
@@ -94,7 +96,7 @@ func (b *bench) drained(ctx context.Context, p *process) (time.Duration, error) 
 	if n, err := id.Int64(); err != nil || n < int64(b.rows) {
 		return 0, nil
 	}
-	first, err := s.Next(ctx, "cdc.bench.public.w1.*", 1)
+	first, err := s.Next(ctx, subject, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -119,6 +121,7 @@ func (b *bench) recvlogical(ctx context.Context, c *pgx.Conn) (float64, error) {
 
 // latency is the time from a commit on the source until the row is visible in a PostgreSQL target, on an idle pipeline.
 func (b *bench) latency(ctx context.Context) (Row, error) {
+	b.postgres()
 	from, err := pgx.Connect(ctx, b.source.PostgresURL())
 	if err != nil {
 		return Row{}, err

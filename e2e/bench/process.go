@@ -46,7 +46,9 @@ func (b *bench) start(name, spec string) (*process, error) {
 		return nil, err
 	}
 	p.cmd = exec.Command(b.binary, "run", file, "--data", filepath.Join(p.dir, "data"))
-	p.cmd.Env = append(os.Environ(), "BENCH_SOURCE="+b.source.PostgresURL(), "BENCH_TARGET="+b.target.PostgresURL())
+	if b.source != nil {
+		p.cmd.Env = append(os.Environ(), "BENCH_SOURCE="+b.source.PostgresURL(), "BENCH_TARGET="+b.target.PostgresURL())
+	}
 	log, err := os.Create(filepath.Join(p.dir, "log"))
 	if err != nil {
 		return nil, err

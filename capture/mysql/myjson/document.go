@@ -63,7 +63,7 @@ func appendNode(dst []byte, kind byte, b []byte, depth int) ([]byte, error) {
 		}
 		return appendOpaque(dst, b[0], s)
 	}
-	size := map[byte]int{literal: 1, int16Type: 2, uint16Type: 2, int32Type: 4, uint32Type: 4, int64Type: 8, uint64Type: 8, doubleType: 8}[kind]
+	size := scalarSize(kind)
 	if size == 0 || len(b) < size {
 		return dst, errDocument
 	}
@@ -88,6 +88,22 @@ func appendNode(dst []byte, kind byte, b []byte, depth int) ([]byte, error) {
 		return append(dst, ".0"...), nil
 	default:
 		return appendInt(dst, b[:size], kind == uint16Type || kind == uint32Type || kind == uint64Type), nil
+	}
+}
+
+// scalarSize is how many bytes a value of a kind has; 0 for what has no size of its own.
+func scalarSize(kind byte) int {
+	switch kind {
+	case literal:
+		return 1
+	case int16Type, uint16Type:
+		return 2
+	case int32Type, uint32Type:
+		return 4
+	case int64Type, uint64Type, doubleType:
+		return 8
+	default:
+		return 0
 	}
 }
 

@@ -11,7 +11,7 @@ func FromLog(wire byte, meta uint16, unsigned bool, charset string, widest int, 
 	c := Column{Unsigned: unsigned}
 	switch wire {
 	case typeTiny, typeShort, typeInt24, typeLong, typeLonglong:
-		c.Kind, c.Width = Int, map[byte]int{typeTiny: 1, typeShort: 2, typeInt24: 3, typeLong: 4, typeLonglong: 8}[wire]
+		c.Kind, c.Width = Int, intSize(wire)
 	case typeDecimal:
 		c.Kind, c.Length, c.Scale = Decimal, int(meta>>8), int(meta&0xff)
 	case typeFloat:
@@ -134,4 +134,20 @@ func Size(b []byte, wire byte, meta uint16) (n int, err error) {
 		return 0, errShort
 	}
 	return n, nil
+}
+
+// intSize is how many bytes an integer of the log has.
+func intSize(wire byte) int {
+	switch wire {
+	case typeTiny:
+		return 1
+	case typeShort:
+		return 2
+	case typeInt24:
+		return 3
+	case typeLong:
+		return 4
+	default:
+		return 8
+	}
 }

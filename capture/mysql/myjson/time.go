@@ -124,8 +124,7 @@ const utc = "+00:00"
 // appendTime prints what the log has of a date or a time, and says how many bytes that were.
 func (c *Column) appendTime(dst, b []byte, wire byte) ([]byte, int, error) {
 	fraction := (c.Scale + 1) / 2
-	size := map[byte]int{typeDate: 3, typeNewDate: 3, typeTime: 3, typeTimestamp: 4, typeDatetime: 8, typeTime2: 3 + fraction, typeTimestamp2: 4 + fraction,
-		typeDatetime2: 5 + fraction}[wire]
+	size := timeSize(wire, fraction)
 	if size == 0 || len(b) < size {
 		return dst, 0, fmt.Errorf("%s: %d bytes of type %d", c.Type(), len(b), wire)
 	}
@@ -194,4 +193,24 @@ func (c *Column) appendTimeText(dst, text []byte) ([]byte, error) {
 		}
 	}
 	return append(dst, '"'), nil
+}
+
+// timeSize is how many bytes a date or a time of the log has, with those of its fraction; 0 for what is none.
+func timeSize(wire byte, fraction int) int {
+	switch wire {
+	case typeDate, typeNewDate, typeTime:
+		return 3
+	case typeTimestamp:
+		return 4
+	case typeDatetime:
+		return 8
+	case typeTime2:
+		return 3 + fraction
+	case typeTimestamp2:
+		return 4 + fraction
+	case typeDatetime2:
+		return 5 + fraction
+	default:
+		return 0
+	}
 }

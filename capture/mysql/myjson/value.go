@@ -49,7 +49,7 @@ func (c *Column) AppendLog(dst, b []byte, wire byte, meta uint16) (_ []byte, n i
 	}
 	switch wire {
 	case typeTiny, typeShort, typeInt24, typeLong, typeLonglong:
-		n = map[byte]int{typeTiny: 1, typeShort: 2, typeInt24: 3, typeLong: 4, typeLonglong: 8}[wire]
+		n = intSize(wire)
 		if len(b) < n {
 			return dst, 0, errShort
 		}
@@ -150,9 +150,13 @@ func (c *Column) appendContent(dst, b []byte, native bool) ([]byte, error) {
 	case UUID:
 		return appendUUID(dst, b)
 	case Inet4, Inet6:
-		full := make([]byte, map[Kind]int{Inet4: 4, Inet6: 16}[c.Kind])
-		copy(full, b)
-		a, _ := netip.AddrFromSlice(full)
+		var full [16]byte
+		copy(full[:], b)
+		size := 16
+		if c.Kind == Inet4 {
+			size = 4
+		}
+		a, _ := netip.AddrFromSlice(full[:size])
 		return event.AppendJSONString(dst, a.String()), nil
 	default:
 		return c.appendString(dst, b)
