@@ -45,13 +45,14 @@ func (s *MySQLSampler) Look(ctx context.Context) (err error) {
 			return fmt.Errorf("look at the source: %w", err)
 		}
 	}
-	defer context.AfterFunc(ctx, func() { s.c.Conn.Close() })()
+	c := s.c
+	defer context.AfterFunc(ctx, func() { _ = c.Conn.Close() })() // ends a query that takes too long
 	newest := make([]string, len(shop.Tables))
 	for i, t := range shop.Tables {
 		newest[i] = "(SELECT COALESCE(MAX(`" + shop.Change + "`), 0) FROM `" + t.Name + "`)"
 	}
 	sample := SourceSample{At: time.Now()}
-	r, err := s.c.Execute("SELECT GREATEST(" + strings.Join(newest, ", ") + ")")
+	r, err := c.Execute("SELECT GREATEST(" + strings.Join(newest, ", ") + ")")
 	if err == nil {
 		sample.Newest, err = r.GetInt(0, 0)
 		r.Close()
