@@ -125,9 +125,9 @@ var All = []Mutation{
 	{
 		Name: "floor-before-write", Breaks: "the floor moves before the target has confirmed: a crash in between loses changes",
 		File: "runtime/host/batch.go",
-		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: l.read, To: to, Events: events})",
+		Old:  "\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.place(), After: l.read, To: to, Events: events})",
 		New: "\tafter := l.read\n\tl.read = to\n\tif err := l.move(ctx); err != nil {\n\t\treturn err\n\t}\n" +
-			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.partition, After: after, To: to, Events: events})",
+			"\treturn l.g.writer.write(ctx, l, sink.Span{Partition: l.place(), After: after, To: to, Events: events})",
 		By: waiting("./runtime/host", "TestFloorWaitsForTheTarget"),
 	},
 	{
