@@ -16,6 +16,9 @@ type Stream struct {
 	Tables   map[string]*equal.Table // that are captured, by name
 	Reread   []string                // columns whose value may be newer than the change: TOAST values that the log leaves out
 	Targets  map[string]string       // functions by the name of their target in the history, for its checkpoints
+
+	// Truncated are all TRUNCATEs that were run; nil: those of the stream are not judged.
+	Truncated []Truncation
 }
 
 // Stream judges a stream: lost, duplicated and disordered changes against the journal, writers that interleave, and checkpoints of the
@@ -31,6 +34,8 @@ func (r *Report) Stream(s Stream, seen Records) error {
 		tx = newTransactions(r, s.Tables, s.Reread)
 		passes = append(passes, tx)
 	}
+	emptied := newTruncations()
+	passes = append(passes, emptied)
 	keys := map[string][]string{}
 	for name, t := range s.Tables {
 		keys[name] = t.Key
@@ -42,6 +47,9 @@ func (r *Report) Stream(s Stream, seen Records) error {
 	}
 	if err := r.walk(s.Messages, passes...); err != nil {
 		return err
+	}
+	if s.Truncated != nil {
+		emptied.judge(r, s.Truncated, exceptions)
 	}
 	for target, l := range ledgers {
 		if err := r.durable(l, seen, exceptions, target); err != nil {

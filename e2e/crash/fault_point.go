@@ -151,6 +151,8 @@ func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t t
 	for began := time.Now(); !dead(); {
 		var err error
 		switch {
+		case t.way == resting:
+			err = w.DB.Beside(limited, w.Source)
 		case t.way == ending:
 			err = w.ends(limited, p)
 		case t.way == truncating && time.Since(began) > 2*time.Second:

@@ -39,6 +39,9 @@ type database interface {
 	// Sampler looks at a server, and at the stream's end.
 	Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (reached, sequence uint64, err error)) sampler
 
+	// Beside writes what is not captured, where the source does not do so by itself: an idle agent moves on with it.
+	Beside(ctx context.Context, s *servers.Server) error
+
 	// Patience is longer than the source waits for a silent reader of its log before another one may read, and than an agent is patient.
 	Patience(r *rand.Rand) time.Duration
 

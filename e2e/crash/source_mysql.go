@@ -55,7 +55,7 @@ func (d *mysql) Truncate(ctx context.Context, s *servers.Server) error {
 		if _, err := c.Execute(fmt.Sprintf("SET SESSION lock_wait_timeout = %d", truncateWithin/time.Second)); err != nil {
 			return err
 		}
-		_, err := c.Execute("TRUNCATE order_items")
+		_, err := c.Execute("TRUNCATE " + truncatedTable)
 		return err
 	})
 }
@@ -102,6 +102,10 @@ func (d *mysql) Reread(tables map[string]*equal.Table) (columns []string) {
 
 func (d *mysql) Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (uint64, uint64, error)) sampler {
 	return &check.MySQLSampler{Recorder: r, Address: s.Addr, End: end}
+}
+
+func (d *mysql) Beside(ctx context.Context, s *servers.Server) error {
+	return d.exec(ctx, s, "INSERT INTO changes VALUES ()")
 }
 
 // Patience: the server ends the session that holds the agent's lock after 30 s. Waiting for that each time would be most of a run.

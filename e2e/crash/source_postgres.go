@@ -49,7 +49,7 @@ func (postgres) Truncate(ctx context.Context, s *servers.Server) error {
 		return err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
-	_, err = c.Exec(ctx, fmt.Sprintf("set lock_timeout = '%d s'; truncate order_items", truncateWithin/time.Second))
+	_, err = c.Exec(ctx, fmt.Sprintf("set lock_timeout = '%d s'; truncate %s", truncateWithin/time.Second, truncatedTable))
 	return err
 }
 
@@ -75,6 +75,9 @@ func (postgres) Reread(map[string]*equal.Table) []string { return []string{"note
 func (postgres) Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (uint64, uint64, error)) sampler {
 	return &check.SourceSampler{Recorder: r, URL: s.PostgresURL(), Slot: slotName, End: end}
 }
+
+// Beside: heartbeats do that.
+func (postgres) Beside(context.Context, *servers.Server) error { return nil }
 
 // Patience: wal_sender_timeout of sourceSettings is shorter.
 func (postgres) Patience(*rand.Rand) time.Duration { return frozen }

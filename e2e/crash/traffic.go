@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/e2e/shop"
 )
 
@@ -18,6 +19,9 @@ type Traffic struct {
 	rate   int
 	seed   uint64
 	failed atomic.Int64 // how often the source was not there
+
+	emptying  sync.Mutex
+	truncated []check.Truncation
 
 	mu     sync.Mutex
 	paused int
@@ -67,10 +71,25 @@ func (t *Traffic) truncate(ctx context.Context) {
 
 // Truncate empties a table; where the source is away, it does not.
 func (t *Traffic) Truncate(ctx context.Context) {
-	if err := t.world.DB.Truncate(ctx, t.world.Source); err != nil {
+	began := time.Now()
+	err := t.world.DB.Truncate(ctx, t.world.Source)
+	if err != nil {
 		t.failed.Add(1)
 	}
+	t.emptying.Lock()
+	defer t.emptying.Unlock()
+	t.truncated = append(t.truncated, check.Truncation{Table: truncatedTable, Began: began, Ended: time.Now(), Sure: err == nil})
 }
+
+// Truncated is what Truncate did, or tried to do.
+func (t *Traffic) Truncated() []check.Truncation {
+	t.emptying.Lock()
+	defer t.emptying.Unlock()
+	return append([]check.Truncation{}, t.truncated...)
+}
+
+// truncatedTable is the one that is emptied.
+const truncatedTable = "order_items"
 
 // A table is emptied so often, and waits for others for so long.
 const (

@@ -98,6 +98,6 @@ func (w *World) history(ctx context.Context, tables map[string]*equal.Table, rep
 	}
 	return report.Stream(check.Stream{
 		Source: SourceName, Messages: check.From(ctx, s, SourceName), Journal: w.DB.Journal(ctx, w.Source),
-		Tables: tables, Reread: w.DB.Reread(tables), Targets: targets,
+		Tables: tables, Reread: w.DB.Reread(tables), Targets: targets, Truncated: w.Traffic.Truncated(),
 	}, w.Recorder.All)
 }
