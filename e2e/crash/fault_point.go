@@ -130,6 +130,9 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		return err
 	}
 	if order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]; order != nil {
+		if _, err := w.stream(ctx); err != nil { // JetStream answers, which may begin with the process
+			return err
+		}
 		if err := w.runnel(ctx, append(order, w.Targets[r.IntN(len(w.Targets))].Function, "--detach")...); err != nil {
 			return err
 		}
