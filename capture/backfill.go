@@ -30,7 +30,7 @@ func (w *writer) backfills(ctx context.Context) error {
 	}
 	g, c := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		b := &backfills{w: w, snap: snap, group: g, running: map[string]*backfill{}, done: map[string]bool{}, ended: make(chan *backfill)}
+		b := &backfills{w: w, snap: snap, group: g, running: map[string]*backfill{}, done: map[string]bool{}, rests: map[string]time.Time{}, ended: make(chan *backfill)}
 		return b.follow(c)
 	})
 	return g.Wait()
@@ -42,8 +42,12 @@ type backfills struct {
 	group   *errgroup.Group
 	running map[string]*backfill // by load
 	done    map[string]bool
+	rests   map[string]time.Time // since when those rest that were withdrawn
 	ended   chan *backfill
 }
+
+// resting is how long one that was withdrawn rests: what it publishes then has the same IDs again, which JetStream remembers for 2 s.
+const resting = 3 * time.Second
 
 func (b *backfills) follow(ctx context.Context) error {
 	tick := time.NewTicker(ordering)
@@ -64,7 +68,7 @@ func (b *backfills) follow(ctx context.Context) error {
 				return nil
 			case f := <-b.ended:
 				delete(b.running, f.order.Load)
-				b.done[f.order.Load] = f.finished
+				b.done[f.order.Load], b.rests[f.order.Load] = f.finished, time.Now()
 			case <-tick.C:
 				again = true
 			}
@@ -77,7 +81,7 @@ func (b *backfills) look(ctx context.Context, orders []registry.Pending) {
 	wanted := map[string]bool{}
 	for _, o := range orders {
 		wanted[o.Load] = true
-		if b.running[o.Load] == nil && !b.done[o.Load] {
+		if b.running[o.Load] == nil && !b.done[o.Load] && time.Since(b.rests[o.Load]) > resting {
 			b.start(ctx, o)
 		}
 	}
@@ -136,8 +140,10 @@ func (f *backfill) run(ctx context.Context) error {
 	}
 	began := f.status.Begin
 	f.status = registry.BackfillStatus{}
-	if err := f.prepare(ctx); err != nil {
-		return err
+	if f.order.Keys == 0 {
+		if err := f.prepare(ctx); err != nil {
+			return err
+		}
 	}
 	f.w.mu.Lock()
 	f.status.Begin = f.w.sent().sequence
@@ -150,6 +156,26 @@ func (f *backfill) run(ctx context.Context) error {
 	}
 	f.w.a.cfg.Log.Info("backfill begins", "source", f.w.a.cfg.Source, "function", f.order.Function.Name, "backfill", f.order.ID,
 		"tables", f.status.Tables, "why", f.order.Why)
+	read := f.tables
+	if f.order.Keys > 0 {
+		read = f.resync
+	}
+	if err := read(ctx); err != nil {
+		return err
+	}
+	f.status.Done = true
+	failpoint.At(failpoint.BackfillRead)
+	if err := f.insist(ctx); err != nil {
+		return err
+	}
+	failpoint.At(failpoint.BackfillDone)
+	f.finished = true
+	f.w.a.cfg.Log.Info("backfill is read", "source", f.w.a.cfg.Source, "function", f.order.Function.Name, "backfill", f.order.ID, "rows", f.status.Rows)
+	return nil
+}
+
+// tables reads all that is asked for.
+func (f *backfill) tables(ctx context.Context) error {
 	g, c := errgroup.WithContext(ctx)
 	for _, j := range f.jobs {
 		g.Go(func() error { return j.run(c, f.w.places) })
@@ -160,21 +186,13 @@ func (f *backfill) run(ctx context.Context) error {
 		defer close(told)
 		f.tell(ctx, over)
 	}()
-	err = g.Wait()
+	err := g.Wait()
 	close(over)
 	<-told
 	if err != nil {
 		return err
 	}
 	f.sum()
-	f.status.Done = true
-	failpoint.At(failpoint.BackfillRead)
-	if err := f.insist(ctx); err != nil {
-		return err
-	}
-	failpoint.At(failpoint.BackfillDone)
-	f.finished = true
-	f.w.a.cfg.Log.Info("backfill is read", "source", f.w.a.cfg.Source, "function", f.order.Function.Name, "backfill", f.order.ID, "rows", f.status.Rows)
 	return nil
 }
 

@@ -195,3 +195,71 @@ func TestBackfillWithdrawn(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+// TestResync: listed rows come as they are now, and those that are gone as deletes, unless the log is newer; also where agents die.
+func TestResync(t *testing.T) {
+	t.Parallel()
+	w, d := newWorld(t, 5), &desk{}
+	w.fill(40)
+	w.db.late, w.db.slow = 15*time.Millisecond, 3*time.Millisecond
+	p := w.start(0, false, d.config)
+	w.until(p, "the first load", func() bool { return w.record().Load.Done })
+	w.db.Commit(op{'d', users, 3}, op{'d', users, 7}, op{'u', users, 8})
+	order := w.order(d, "search", func(b *registry.Backfill) { b.Keys = 3 })
+	list := func(n int, table event.Table, ids ...int) {
+		l := registry.KeyList{Table: table}
+		for _, id := range ids {
+			l.Keys = append(l.Keys, fmt.Appendf(nil, `{"id":%d}`, id))
+		}
+		value, err := json.Marshal(l)
+		if err == nil {
+			_, err = snapshots.Put(t.Context(), registry.KeysKey(w.db.source, order.Load, n), value)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	list(0, users, 3, 8, 9, 100)
+	list(1, orders, 1, 2)
+	w.end(p)
+	stop := w.hammer(5, 30)
+	for at := range 8 {
+		p := w.start(20+13*at, at%2 == 0, d.config)
+		<-p.done
+		w.db.Kill()
+	}
+	p = w.start(0, false, d.config)
+	w.until(p, "the resync", func() bool { return w.status(order).Done })
+	stop()
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	w.verify(w.first())
+	seen := map[string]bool{}
+	for _, m := range w.since("search", order.Start.Sequence) {
+		if m.For == "" {
+			continue
+		}
+		events, err := m.Decode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			v, _ := e.Key().Column("id")
+			seen[e.Table.Name+" "+string(v)] = true
+			if e.Op != event.Read && e.Op != event.Delete {
+				t.Errorf("%s for %s", e.Op, m.For)
+			}
+		}
+	}
+	delete(seen, "users 3") // the traffic may have made these newer
+	delete(seen, "users 8")
+	delete(seen, "users 9")
+	delete(seen, "orders 1")
+	delete(seen, "orders 2")
+	if diff := cmp.Diff(map[string]bool{"users 100": true}, seen); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if s := w.status(order); len(s.Skipped) != 1 || s.Read != 2 || s.Rows != 6 {
+		t.Errorf("a list is missing: %+v", s)
+	}
+}

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -29,6 +30,7 @@ type window struct {
 	schemas []string // fingerprints that the log went over to
 	torn    bool     // a TRUNCATE, or too much: the chunk is void
 	chunk   *Chunk
+	keys    []json.RawMessage // that were asked for: those without a row are deleted
 
 	done   chan struct{} // closed when the marker was met
 	stored bool          // its rows were published, up to last
@@ -138,6 +140,9 @@ func (w *writer) marked(ctx context.Context, id string) error {
 		return nil
 	}
 	if err := w.rows(ctx, win.chunk, win.touched, win.load, win.forOne, strconv.Itoa(win.number)); err != nil {
+		return err
+	}
+	if err := w.gone(ctx, win); err != nil {
 		return err
 	}
 	win.stored, win.last = true, w.sent()

@@ -2,6 +2,7 @@ package capture_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -239,19 +240,19 @@ func (l *fakeLog) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.C
 		after, _ = strconv.Atoi(r.After[1 : len(r.After)-1])
 	}
 	for _, id := range ids {
-		if id <= after {
+		if id <= after || len(r.Keys) > 0 && !slices.ContainsFunc(r.Keys, func(k json.RawMessage) bool { return string(k) == fmt.Sprintf(`{"id":%d}`, id) }) {
 			continue
 		}
 		if len(c.Rows) == r.MaxRows {
 			c.Next = fmt.Sprintf("[%d]", idOfRow(c.Rows[len(c.Rows)-1]))
 			break
 		}
-		json := row(id, d.shown[r.Table][id])
-		key, err := c.Schema.AppendKey(nil, event.RowOf(json))
+		line := row(id, d.shown[r.Table][id])
+		key, err := c.Schema.AppendKey(nil, event.RowOf(line))
 		if err != nil {
 			return nil, err
 		}
-		c.Rows = append(c.Rows, capture.ChunkRow{Key: key, JSON: json})
+		c.Rows = append(c.Rows, capture.ChunkRow{Key: key, JSON: line})
 	}
 	if d.slow > 0 {
 		pause := time.Duration(d.random.Int64N(int64(d.slow)))
@@ -269,6 +270,8 @@ func (d *database) truncating(t event.Table) bool {
 }
 
 func idOfRow(r capture.ChunkRow) int { return idOf(&event.Change{After: r.JSON}) }
+
+func (l *fakeLog) ReadsKeys() {}
 
 func (l *fakeLog) Mark(_ context.Context, id string) error {
 	if l.d.onMark != nil {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,9 +37,10 @@ type job struct {
 	began    time.Time
 	before   int64
 
-	function string        // the only one that it is for; empty: all
-	where    string        // only these rows
-	stop     chan struct{} // closed: it is not asked for any more; nil for a load
+	function string            // the only one that it is for; empty: all
+	where    string            // only these rows
+	keys     []json.RawMessage // only rows with these keys, all in one chunk
+	stop     chan struct{}     // closed: it is not asked for any more; nil for a load
 	told     atomic.Pointer[told]
 
 	left      bool // the table was not captured for a while: the loader's
@@ -296,6 +298,7 @@ func (j *job) chunk(ctx context.Context, after string) (*window, error) {
 			return nil, err
 		}
 		win := j.w.openWindow(j.table.Schema.Table, j.load, j.function, j.serial)
+		win.keys = j.keys
 		j.serial++
 		err := j.try(ctx, win, after)
 		if err == nil {
@@ -349,7 +352,10 @@ func (j *job) try(ctx context.Context, win *window, after string) error {
 // visible reads the chunk in a snapshot that shows what was published before the window opened. The window stays the same
 // however long that takes: with synchronous replication there is always a commit that is published and not visible yet.
 func (j *job) visible(ctx context.Context, win *window, after string) (*Chunk, error) {
-	r := ChunkRequest{Table: win.table, After: after, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes, Where: j.where}
+	r := ChunkRequest{Table: win.table, After: after, MaxRows: j.rows, MaxBytes: j.w.a.cfg.ChunkBytes, Where: j.where, Keys: j.keys}
+	if len(j.keys) > 0 {
+		r.MaxBytes = 0 // they are few
+	}
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
 		c, err := j.snap.Chunk(ctx, r)
 		if err != nil {

@@ -16,6 +16,7 @@ package capture
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -157,13 +158,18 @@ type TableInfo struct {
 	Published     string // since when its changes are in the log without a break, opaque; another one than before: not all were
 }
 
-// ChunkRequest asks for rows of a table after a key (a JSON array of key values; "" = from the start). Or for Keys alone.
+// KeyReader is a Snapshotter that reads rows by their keys: ChunkRequest.Keys.
+type KeyReader interface{ ReadsKeys() }
+
+// ChunkRequest asks for rows of a table after a key (a JSON array of key values; "" = from the start). Or for those with the Keys alone,
+// each an object with the columns of the key.
 type ChunkRequest struct {
 	Table    event.Table
 	After    string
 	MaxRows  int
 	MaxBytes int
 	Where    string // of a backfill
+	Keys     []json.RawMessage
 }
 
 // Chunk is what one snapshot transaction saw.

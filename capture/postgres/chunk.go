@@ -194,6 +194,13 @@ func (p *page) sql(filter string, r capture.ChunkRequest) (string, error) {
 		}
 		conditions = append(conditions, p.beyond(after))
 	}
+	if len(r.Keys) > 0 {
+		listed, err := p.listed(r)
+		if err != nil {
+			return "", err
+		}
+		conditions = append(conditions, listed)
+	}
 	where, limit := "", ""
 	if len(conditions) > 0 {
 		where = " WHERE " + strings.Join(conditions, " AND ")
@@ -204,6 +211,23 @@ func (p *page) sql(filter string, r capture.ChunkRequest) (string, error) {
 	// The page is cut before rows become JSON.
 	return fmt.Sprintf("COPY (SELECT %s, j.j FROM (SELECT s.* FROM %s s%s ORDER BY %s%s) s CROSS JOIN LATERAL (SELECT pg_catalog.row_to_json(__row.*) AS j FROM (SELECT %s) __row) j ORDER BY %s) TO STDOUT",
 		strings.Join(texts, ", "), p.rel.from, where, strings.Join(order, ", "), limit, p.rel.selection(), strings.Join(order, ", ")), nil
+}
+
+// ReadsKeys implements capture.KeyReader.
+func (l *Log) ReadsKeys() {}
+
+// listed is the condition of rows with one of some keys. What a key looks like as JSON the server reads itself.
+func (p *page) listed(r capture.ChunkRequest) (string, error) {
+	var rows, keys []string
+	for _, k := range p.key {
+		rows, keys = append(rows, "s."+quote(k.name)), append(keys, "x."+quote(k.name))
+	}
+	list, err := json.Marshal(r.Keys)
+	if err != nil {
+		return "", fmt.Errorf("keys of %s: %w", r.Table, err)
+	}
+	return fmt.Sprintf("(%s) IN (SELECT %s FROM pg_catalog.json_populate_recordset(NULL::%s, %s) x)",
+		strings.Join(rows, ", "), strings.Join(keys, ", "), quoteTable(r.Table), literal(string(list))), nil
 }
 
 // selection of all columns from s.

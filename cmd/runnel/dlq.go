@@ -26,7 +26,7 @@ to the stream ` + event.DeadLetterStream + `, and the function goes on with the 
 		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDLQList(), newDLQShow(), newDLQPurge())
+	cmd.AddCommand(newDLQList(), newDLQShow(), newDLQRedrive(), newDLQPurge())
 	return cmd
 }
 

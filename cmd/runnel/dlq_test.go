@@ -43,5 +43,17 @@ func TestDeadLetter(t *testing.T) {
 	contains(t, "purge of another time", s.run("dlq", "purge", "--since", "2999-01-01", "--yes"), "no dead letters\n")
 	contains(t, "purge", s.run("dlq", "purge", "copy", "--yes"), "deleted 1 dead letter\n")
 	contains(t, "list after", s.run("dlq", "list"), "no dead letters\n")
+
+	s.sql(s.source, `UPDATE orders SET status = 'indecent' WHERE id IN (8, 9)`)
+	until(t, "two letters", func() bool { return strings.Count(s.run("dlq", "list", "copy"), "shop.public.orders") == 2 })
+	s.sql(s.copy, `ALTER TABLE orders DROP CONSTRAINT decent`)
+	s.sql(s.source, `DELETE FROM orders WHERE id = 9`)
+	contains(t, "dry run of a redrive", s.run("dlq", "redrive", "copy", "--dry-run"), "function copy would read 2 rows of public.orders again, for 2 letters in all\n", "dry run")
+	contains(t, "redrive of what", s.run("dlq", "redrive"), "or --all, alone", "[exit 2]")
+	contains(t, "redrive", s.run("dlq", "redrive", "copy"), "reads 2 rows", "done: 2 rows", "deleted 2 letters of function copy\n")
+	contains(t, "list after a redrive", s.run("dlq", "list"), "no dead letters\n")
+	if n := s.copied("indecent"); n != 1 {
+		t.Errorf("%d of the rows that were redriven are there, want the one that the source still has", n)
+	}
 	r.stop(t)
 }

@@ -21,12 +21,13 @@ type Backfill struct {
 	Start   sink.Point `json:"start"`            // the stream's end when it was ordered: all that it publishes lies above
 	Tables  []string   `json:"tables,omitempty"` // as in from, only these; none: all that the function reads
 	Where   string     `json:"where,omitempty"`  // only these rows, in the source's SQL: then nothing is swept
+	Keys    int        `json:"keys,omitempty"`   // lists of keys (KeyList): only their rows, and those that are not there are deleted
 	Why     string     `json:"why"`              // who or what ordered it, for people
 	Ordered time.Time  `json:"ordered"`
 }
 
 // Full says whether it stands in for everything that came before it: it shows all rows, and sweeps what it did not show.
-func (b *Backfill) Full() bool { return len(b.Tables) == 0 && b.Where == "" }
+func (b *Backfill) Full() bool { return len(b.Tables) == 0 && b.Where == "" && b.Keys == 0 }
 
 // Wants says whether it reads a table.
 func (b *Backfill) Wants(f *Function, t event.Table) bool {
@@ -35,6 +36,17 @@ func (b *Backfill) Wants(f *Function, t event.Table) bool {
 	}
 	some := Function{From: b.Tables}
 	return len(b.Tables) == 0 || some.Matches(t)
+}
+
+// KeyList are rows of a table by their keys, for a resync.
+type KeyList struct {
+	Table event.Table       `json:"table"`
+	Keys  []json.RawMessage `json:"keys"` // objects with the columns of the key, in its order
+}
+
+// KeysKey is where the n-th list of a backfill is kept, in RUNNEL_snapshots.
+func KeysKey(source, load string, n int) string {
+	return BackfillKey(source, load) + ".k" + strconv.Itoa(n)
 }
 
 // BackfillStatus is what the agent says of a backfill.
@@ -92,8 +104,9 @@ func (r *Registry) BackfillOf(ctx context.Context, source, function string, id i
 }
 
 // OrderBackfill adds a backfill to a function's record, and lets the function go on if it had halted. What was finished before is
-// forgotten, but for the newest one that stands in for all that came before it.
-func (r *Registry) OrderBackfill(ctx context.Context, name string, b Backfill) (id int64, err error) {
+// forgotten, but for the newest one that stands in for all that came before it. With lists of keys it is a resync of their rows.
+func (r *Registry) OrderBackfill(ctx context.Context, name string, b Backfill, lists ...KeyList) (id int64, err error) {
+	b.Keys = len(lists)
 	for range tries {
 		f, n, err := r.FunctionOf(ctx, name)
 		if err != nil {
@@ -103,6 +116,9 @@ func (r *Registry) OrderBackfill(ctx context.Context, name string, b Backfill) (
 			return 0, err
 		}
 		id := n.Record.AddBackfill(b, time.Now())
+		if err := r.writeKeys(ctx, f.Source(), BackfillLoad(name, id), lists); err != nil {
+			return 0, err
+		}
 		n.Record.State, n.Record.Reason = afterChange(n.Record.State, n.Record.Reason)
 		n.Record.Updated = time.Now().UTC()
 		if err := swap(ctx, r.Functions, n); !errors.Is(err, stream.ErrConflict) {
@@ -110,6 +126,20 @@ func (r *Registry) OrderBackfill(ctx context.Context, name string, b Backfill) (
 		}
 	}
 	return 0, fmt.Errorf("order a backfill of function %s: somebody else keeps changing it; try again", name)
+}
+
+// writeKeys writes the lists of a resync, before anybody reads them.
+func (r *Registry) writeKeys(ctx context.Context, source, load string, lists []KeyList) error {
+	for n := range lists {
+		value, err := json.Marshal(&lists[n])
+		if err != nil {
+			return fmt.Errorf("keys of %s: %w", lists[n].Table, err)
+		}
+		if _, err := r.Snapshots.Put(ctx, KeysKey(source, load, n), value); err != nil {
+			return fmt.Errorf("write the keys of %s: %w", lists[n].Table, err)
+		}
+	}
+	return nil
 }
 
 // CancelBackfills withdraws the backfills of a function that are not finished, and gives them. What they have written stays.
