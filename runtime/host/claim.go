@@ -73,7 +73,8 @@ func (l *lane) take(ctx context.Context, mine bool) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	if o.Closed {
+	// Closed for a newer generation. Where the function still runs in this one a lease later, KV has lost that other one.
+	if o.Closed && !l.lies(e.Revision, asked) {
 		return false, fmt.Errorf("%w: a newer generation has taken its place", errStopped)
 	}
 	if o.Instance != l.host.instance { // our own name: KV lost a release, or its answer
@@ -93,7 +94,7 @@ func (l *lane) take(ctx context.Context, mine bool) (bool, error) {
 	}
 	failpoint.At(failpoint.ClaimBefore)
 	before := o.Instance
-	o.Instance, o.Turn = l.host.instance, o.Turn+1
+	o.Instance, o.Turn, o.Closed = l.host.instance, o.Turn+1, false
 	revision, err := l.store(ctx, o, e.Revision)
 	if errors.Is(err, stream.ErrConflict) {
 		return false, nil

@@ -130,6 +130,21 @@ func TestGenerationWaitsForASleeper(t *testing.T) {
 	}
 }
 
+// A power loss can take the order for a new generation and leave what was closed for it: then the old one goes on where it stood.
+func TestOrderForAGenerationIsLost(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 2})
+	name := newFunction(t, f, "$.public.orders", "")
+	f.put(f.schema, keys(0, 20)...)
+	value, _ := json.Marshal(registry.Owner{Turn: 1, Closed: true})
+	if _, err := shared.registry.Owners.Swap(t.Context(), name+".1.1", value, 0); err != nil {
+		t.Fatal(err)
+	}
+	h := newTarget(t)
+	start(t, name, only(h), nil)
+	h.complete(t, f.events)
+}
+
 // A replay reads a part of the stream once more, from before a group.
 func TestReplay(t *testing.T) {
 	t.Parallel()
