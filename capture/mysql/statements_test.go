@@ -99,6 +99,28 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+// TestCompressedTransaction: MySQL compresses whole transactions. (The server of the tests is too old to do so itself.)
+func TestCompressedTransaction(t *testing.T) {
+	t.Parallel()
+	w := flavors[0].alone(t)
+	w.exec("CREATE TABLE a (id int PRIMARY KEY, v varchar(20), j json)", "CREATE TABLE b (id int PRIMARY KEY)")
+	l := w.open(w.source("a"), "")
+	w.exec("BEGIN", "INSERT INTO a VALUES (1, 'x', '[1]'), (2, NULL, NULL)", "INSERT INTO b VALUES (1)", "UPDATE a SET v = 'ü' WHERE id = 1", "DELETE FROM a WHERE id = 2", "COMMIT")
+	if err := mysql.Compress(t.Context(), l.Log); err != nil {
+		t.Fatal(err)
+	}
+	w.exec("INSERT INTO a VALUES (3, 'after', NULL)")
+	var got []string
+	for _, c := range l.read() {
+		got = append(got, fmt.Sprintf("%s %d %t", c, c.Position.Change, c.last))
+	}
+	want := []string{`c a  {"id":1,"v":"x","j":[1]} 1 false`, `c a  {"id":2,"v":null,"j":null} 2 false`, `u a  {"id":1,"v":"ü","j":[1]} 4 false`, `d a {"id":2}  5 true`,
+		`c a  {"id":3,"v":"after","j":null} 1 true`}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // TestHeldCommit: a commit that waits for a replica is in the log and no snapshot shows it. MariaDB counts it as part of its binlog.
 func TestHeldCommit(t *testing.T) {
 	t.Parallel()
