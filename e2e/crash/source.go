@@ -14,33 +14,9 @@ import (
 
 // database is a kind of source: what a run asks of the server that is the source at the moment. Faults of one kind alone ask that kind.
 type database interface {
-	// Start starts a server; its tables are made by Create.
-	Start(t servers.TB) *servers.Server
-	Create(ctx context.Context, s *servers.Server) error
-
-	// Spec is the source in Runnel's words, URL where Runnel reaches it, and Schema where its tables are.
-	Spec() string
-	URL(address string) string
-	Schema() string
-
-	// Write runs the traffic until ctx ends, Truncate empties a table, and Sessions counts those of both that are open.
-	Write(ctx context.Context, s *servers.Server, t *shop.Traffic) error
-	Truncate(ctx context.Context, s *servers.Server) error
-	Sessions(ctx context.Context, s *servers.Server) (int, error)
-
-	// Probe writes an order and gives its number.
-	Probe(ctx context.Context, s *servers.Server) (id int64, err error)
-
-	// Table reads a table, and Journal what was committed; of the columns in Reread the stream may hold other values.
-	Table(ctx context.Context, s *servers.Server, t shop.Table) (*equal.Table, error)
-	Journal(ctx context.Context, s *servers.Server) check.Entries
-	Reread(tables map[string]*equal.Table) []string
-
-	// Sampler looks at a server, and at the stream's end.
-	Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (reached, sequence uint64, err error)) sampler
-
-	// Beside writes what is not captured, where the source does not do so by itself: an idle agent moves on with it.
-	Beside(ctx context.Context, s *servers.Server) error
+	made
+	written
+	seen
 
 	// Patience is longer than the source waits for a silent reader of its log before another one may read, and than an agent is patient.
 	Patience(r *rand.Rand) time.Duration
@@ -50,6 +26,42 @@ type database interface {
 
 	// Faults are the source's own.
 	Faults() []Fault
+}
+
+// made is how a source comes to be, and what Runnel is told of it.
+type made interface {
+	Start(t servers.TB) *servers.Server
+	Create(ctx context.Context, s *servers.Server) error // of the tables
+
+	// Spec is the source in Runnel's words, URL where Runnel reaches it, and Schema where its tables are.
+	Spec() string
+	URL(address string) string
+	Schema() string
+}
+
+// written is what applications do.
+type written interface {
+	// Write runs the traffic until ctx ends, Truncate empties a table, and Sessions counts those of both that are open.
+	Write(ctx context.Context, s *servers.Server, t *shop.Traffic) error
+	Truncate(ctx context.Context, s *servers.Server) error
+	Sessions(ctx context.Context, s *servers.Server) (int, error)
+
+	// Probe writes an order and gives its number.
+	Probe(ctx context.Context, s *servers.Server) (id int64, err error)
+
+	// Beside writes what is not captured, where the source does not do so by itself: an idle agent moves on with it.
+	Beside(ctx context.Context, s *servers.Server) error
+}
+
+// seen is what checkers look at.
+type seen interface {
+	// Table reads a table, and Journal what was committed; of the columns in Reread the stream may hold other values.
+	Table(ctx context.Context, s *servers.Server, t shop.Table) (*equal.Table, error)
+	Journal(ctx context.Context, s *servers.Server) check.Entries
+	Reread(tables map[string]*equal.Table) []string
+
+	// Sampler looks at a server, and at the stream's end.
+	Sampler(r *check.Recorder, s *servers.Server, end func(context.Context) (reached, sequence uint64, err error)) sampler
 }
 
 // sampler looks at a source as long as it has not moved.
