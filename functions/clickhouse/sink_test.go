@@ -275,6 +275,21 @@ func TestSink(t *testing.T) {
 		}
 	})
 
+	t.Run("Drop", func(t *testing.T) {
+		ours, theirs := items("ours"), items("theirs")
+		must(t, s.Handle(ctx, batch(put(ours, 1, `{"order_id":1,"line":"a"}`))))
+		g.query("create table theirs (a Int8) engine = Memory")
+		for i, want := range []string{"ours", "ours", ""} { // a look, then the deed, which may be repeated
+			dropped, kept, err := s.Drop(ctx, []*event.Schema{ours, theirs, items("never")}, i == 0)
+			if err != nil || strings.Join(dropped, " ") != want || strings.Join(kept, " ") != "theirs" {
+				t.Errorf("dropped %v, kept %v, %v; want %q", dropped, kept, err, want)
+			}
+		}
+		if got := g.query("select count() from system.tables where name in ('ours', 'ours_live', 'theirs')"); got != "1" {
+			t.Errorf("%s are left", got)
+		}
+	})
+
 	// The value of a large column that did not change, and is not known, never becomes NULL.
 	t.Run("Unavailable", func(t *testing.T) {
 		x := items("gone")

@@ -281,6 +281,21 @@ func TestSink(t *testing.T) {
 		g.do("PUT", "/_cluster/settings", `{"persistent":{"action.auto_create_index":null}}`)
 	})
 
+	t.Run("Drop", func(t *testing.T) {
+		g.do("PUT", "/behind", `{"aliases":{"away-items":{}}}`)
+		for _, index := range []string{"drop-{table}", "away-{table}"} {
+			s := g.sink(index)
+			must(t, s.Handle(ctx, batch(put(1, 1, "a", ``))))
+			name := map[string]string{"drop-{table}": "drop-items", "away-{table}": "behind"}[index]
+			for i, want := range []string{name, name, ""} { // a look, then the deed, which may be repeated
+				dropped, kept, err := s.Drop(ctx, []*event.Schema{schema}, i == 0)
+				if err != nil || strings.Join(dropped, " ") != want || len(kept) > 0 {
+					t.Errorf("%s: dropped %v, kept %v, %v; want %q", index, dropped, kept, err, want)
+				}
+			}
+		}
+	})
+
 	// An alias may move to another index that somebody filled from the first one.
 	t.Run("Alias", func(t *testing.T) {
 		g.do("PUT", "/first", `{"aliases":{"alias-items":{}}}`)

@@ -153,7 +153,7 @@ func (f *feed) Ack(d Delivery) { _ = f.stream.nc.Publish(d.reply, []byte("+ACK")
 
 func (f *feed) Close(ctx context.Context) {
 	f.unsubscribe()
-	_ = f.stream.js.DeleteConsumer(ctx, f.stream.Name(), f.tap.Name) // else its inactive threshold does
+	_ = f.stream.js.DeleteConsumer(ctx, f.stream.Name(), f.tap.Name) // else who has the partition next
 }
 
 func (f *feed) receive(m *nats.Msg) {
