@@ -55,6 +55,11 @@ func mysqlFaults(d *mysql) []Fault {
 			Inject:    d.huge,
 		},
 		{Name: "source.columns", What: "a column is added under load, first, last or in between, written, and mostly dropped again: targets follow", Inject: d.columns},
+		{
+			Name: "source.swapped", What: "a table is replaced as gh-ost and pt-online-schema-change do it: a shadow table with one column more takes its name",
+			Exclusive: true,
+			Inject:    d.swap,
+		},
 	}
 	if d.flavor == kindMariaDB {
 		all = append(all, Fault{

@@ -79,6 +79,14 @@ func (d *mysql) columns(ctx context.Context, w *World, r *rand.Rand) error {
 	return d.exec(ctx, w.Source, "ALTER TABLE orders DROP COLUMN "+column)
 }
 
+func (d *mysql) swap(ctx context.Context, w *World, _ *rand.Rand) error {
+	if err := w.Traffic.Pause(ctx); err != nil {
+		return err
+	}
+	defer w.Traffic.Resume()
+	return shop.SwapMySQL(ctx, w.Source.Addr, "order_items", fmt.Sprintf("%s%d int", extraColumn, w.others.Add(1)))
+}
+
 func (d *mysql) synchronous(ctx context.Context, w *World, r *rand.Rand) error {
 	if err := w.Resnapshot(ctx); err != nil {
 		return err

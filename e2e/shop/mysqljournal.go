@@ -1,6 +1,7 @@
 package shop
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -35,6 +36,58 @@ func writeJournal(c *client.Conn) error {
 		}
 	}
 	return nil
+}
+
+// SwapMySQL replaces a table as gh-ost and pt-online-schema-change do: a shadow table gets another column and the rows, and takes the name in one
+// statement. Nobody may write meanwhile; the journal's triggers are made anew.
+func SwapMySQL(ctx context.Context, address, table, column string) error {
+	c, err := connectMySQL(ctx, address, "root", "shop")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	row, err := rowTexts(c, table)
+	if err != nil {
+		return err
+	}
+	columns, err := columnNames(c, table)
+	if err != nil {
+		return err
+	}
+	list := "`" + strings.Join(columns, "`, `") + "`"
+	statements := []string{
+		fmt.Sprintf("CREATE TABLE _%s_new LIKE %[1]s", table),
+		fmt.Sprintf("ALTER TABLE _%s_new ADD COLUMN %s FIRST", table, column),
+		fmt.Sprintf("INSERT INTO _%s_new (%s) SELECT %[2]s FROM %[1]s", table, list),
+	}
+	triggers := journalTriggers(table, row)
+	for _, name := range triggers {
+		statements = append(statements, "DROP TRIGGER "+strings.Fields(name)[2])
+	}
+	statements = append(statements, fmt.Sprintf("RENAME TABLE %s TO _%[1]s_old, _%[1]s_new TO %[1]s", table))
+	statements = append(append(statements, triggers...), fmt.Sprintf("DROP TABLE _%s_old", table))
+	for _, sql := range statements {
+		if _, err := c.Execute(sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// columnNames are a table's columns in their order.
+func columnNames(c *client.Conn, table string) (names []string, err error) {
+	r, err := c.Execute("SELECT column_name FROM information_schema.columns WHERE table_schema = 'shop' AND table_name = '" + table + "' AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position")
+	if err != nil {
+		return nil, fmt.Errorf("columns of %s: %w", table, err)
+	}
+	for i := range r.RowNumber() {
+		name, err := r.GetString(i, 0)
+		if err != nil {
+			return nil, fmt.Errorf("columns of %s: %w", table, err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 func journalTriggers(table, row string) []string {
