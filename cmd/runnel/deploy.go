@@ -17,6 +17,7 @@ type deployCommand struct {
 	nats   natsFlags
 	dryRun bool
 	json   bool
+	force  bool
 }
 
 func newDeploy() *cobra.Command {
@@ -24,6 +25,9 @@ func newDeploy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deploy FILES",
 		Short: "Create or change sources and functions; agents and workers follow without a restart",
+		Long: `Deploy creates what the files say and is not there, and changes what is. A function whose from, filter, ops, columns, set, mask or
+ordering changed gets a new generation in the place of the old one, and its tables are read again where its target would not match.
+A target that does not fit is refused, and so is one that cannot be reached, unless --force says that it will be there.`,
 		Example: `  runnel deploy shop.yaml --dry-run
   runnel deploy sources.yaml functions.yaml`,
 		Args: atLeastOne("files with sources and functions"),
@@ -36,6 +40,7 @@ func newDeploy() *cobra.Command {
 	d.nats.add(cmd.Flags())
 	cmd.Flags().BoolVar(&d.dryRun, "dry-run", false, "only show what would be done")
 	cmd.Flags().BoolVar(&d.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&d.force, "force", false, "deploy functions also whose target cannot be reached now")
 	return cmd
 }
 
@@ -49,13 +54,25 @@ func (d *deployCommand) run(ctx context.Context, paths []string, out io.Writer) 
 		return err
 	}
 	defer s.close()
-	do := s.registry.Deploy
-	if d.dryRun {
-		do = s.registry.Plan
-	}
-	steps, err := do(ctx, files)
+	return d.deploy(ctx, s, files, out)
+}
+
+func (d *deployCommand) deploy(ctx context.Context, s *session, files *registry.Files, out io.Writer) error {
+	steps, err := s.registry.Plan(ctx, files)
 	if err != nil {
 		return err
+	}
+	notes := out
+	if d.json {
+		notes = io.Discard
+	}
+	if err := s.checkTargets(ctx, files, steps, d.force, notes); err != nil {
+		return err
+	}
+	if !d.dryRun {
+		if steps, err = s.registry.Deploy(ctx, files); err != nil {
+			return err
+		}
 	}
 	if d.json {
 		return printJSON(out, steps)

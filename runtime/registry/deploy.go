@@ -68,7 +68,7 @@ func (r *Registry) Deploy(ctx context.Context, f *Files) ([]Step, error) {
 	for range tries {
 		steps, err := r.Plan(ctx, f)
 		if err == nil {
-			err = write(ctx, steps, written)
+			err = r.write(ctx, steps, written)
 		}
 		if errors.Is(err, stream.ErrConflict) {
 			continue
@@ -86,7 +86,7 @@ func (r *Registry) Deploy(ctx context.Context, f *Files) ([]Step, error) {
 	return nil, errors.New("deploy: somebody else keeps changing the same specifications; try again")
 }
 
-func write(ctx context.Context, steps []Step, written map[string]Step) error {
+func (r *Registry) write(ctx context.Context, steps []Step, written map[string]Step) error {
 	for _, s := range steps {
 		if s.Action == Unchanged {
 			continue
@@ -94,6 +94,11 @@ func write(ctx context.Context, steps []Step, written map[string]Step) error {
 		value, err := json.Marshal(s.record)
 		if err != nil {
 			return fmt.Errorf("deploy %s %s: %w", s.Kind, s.Name, err)
+		}
+		if record, ok := s.record.(FunctionRecord); ok {
+			if err := r.keep(ctx, s.Name, record, s.Diff); err != nil {
+				return err
+			}
 		}
 		if _, err := s.bucket.Swap(ctx, s.Name, value, s.revision); err != nil {
 			return fmt.Errorf("deploy %s %s: %w", s.Kind, s.Name, err)

@@ -24,11 +24,12 @@ const (
 	BucketOwners    = "RUNNEL_owners"    // <function>.<generation>.<partition> = Owner
 	BucketWorkers   = "RUNNEL_workers"   // <instance> = Worker, with a TTL
 	BucketAgents    = "RUNNEL_agents"    // <source>.<instance> = Agent, with a TTL
+	BucketVersions  = "RUNNEL_versions"  // <function>.<version> = Version
 )
 
 // Registry reads and writes the records.
 type Registry struct {
-	Sources, Captures, Snapshots, Schemas, Functions, Owners, Workers, Agents *stream.Bucket
+	Sources, Captures, Snapshots, Schemas, Functions, Owners, Workers, Agents, Versions *stream.Bucket
 }
 
 // Open opens the buckets, creating what is missing.
@@ -46,6 +47,7 @@ func Open(ctx context.Context, c *stream.Conn) (*Registry, error) {
 		{&r.Owners, stream.BucketConfig{Name: BucketOwners}},
 		{&r.Workers, stream.BucketConfig{Name: BucketWorkers, TTL: WorkerTTL}},
 		{&r.Agents, stream.BucketConfig{Name: BucketAgents, TTL: WorkerTTL}},
+		{&r.Versions, stream.BucketConfig{Name: BucketVersions}},
 	} {
 		opened, err := stream.OpenBucket(ctx, c, b.config)
 		if err != nil {
