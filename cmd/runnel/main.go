@@ -86,7 +86,7 @@ PostgreSQL, through NATS JetStream.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.SuggestionsMinimumDistance = 2
 	grouped(root, "Run:", newRun(), newCapture(), newWorker())
-	grouped(root, "Deploy and change:", newDeploy(), newBackfill(), newReplay(), newScale(), newPause(), newResume(), newDelete())
+	grouped(root, "Deploy and change:", newDeploy(), newBackfill(), newReplay(), newRollback(), newScale(), newPause(), newResume(), newDelete())
 	grouped(root, "Look:", newList(), newDescribe(), newTail(), newDLQ(), newDoctor())
 	grouped(root, "Other:", newCompletion(), newVersion())
 	root.SetHelpCommandGroupID("Other:")
