@@ -74,7 +74,9 @@ func (d *mysql) failBehind(ctx context.Context, w *World, r *rand.Rand) error {
 	if err := w.mend(ctx); err != nil {
 		return err
 	}
-	w.wentBack(from, "a replica without all transactions took over")
+	const why = "a replica without all transactions took over"
+	w.wentBack(from, why)
+	w.allow("", from, why, check.Lost) // past the gap the log goes on from then on
 	return nil
 }
 
