@@ -29,7 +29,7 @@ var ciRuns = []fixedRun{
 	{TopologyRun, 1, []string{"clickhouse", "postgres"}, []string{
 		"kill.again", "kill.all", "source.*", "net.*.source", "store.[^n]*", "target.*.warehouse",
 	}},
-	{TopologySplit, 2, []string{"clickhouse", "postgres"}, []string{
+	{TopologySplit, 2, []string{"clickhouse", "postgres", "ordered"}, []string{
 		"kill@*", "kill.agent", "kill.worker", "restart.*", "freeze.*", "second.*", "net.*.agent", "net.*.worker",
 		"target.*.analytics",
 	}},

@@ -57,6 +57,7 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.BarrierBefore: {6, truncating}, failpoint.BarrierAfter: {6, truncating},
 	failpoint.SweepBefore: {6, truncating}, failpoint.SweepAfter: {6, truncating},
 	failpoint.SucceedBefore: {1, succeeding}, failpoint.SucceedAfter: {1, succeeding},
+	failpoint.TransactionStreamed: {10, working}, failpoint.CommitBefore: {100, working}, failpoint.CommitAfter: {100, working},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
 	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, working},
 }
@@ -87,6 +88,8 @@ func (w *World) reaches(name failpoint.Name) bool {
 	switch name {
 	case failpoint.BarrierBefore, failpoint.BarrierAfter:
 		return w.Target("warehouse") != nil
+	case failpoint.TransactionStreamed, failpoint.CommitBefore, failpoint.CommitAfter:
+		return w.Target("ledger") != nil
 	case failpoint.SweepBefore, failpoint.SweepAfter:
 		return w.Target("search") != nil || w.Target("analytics") != nil
 	case failpoint.MoveBefore, failpoint.MoveReleased:

@@ -50,9 +50,19 @@ name: warehouse
 from: shop.SCHEMA.*
 to: {postgres: {url: "${WAREHOUSE_URL}", table: "public.{table}"}}
 `,
+	"ordered": `---
+kind: function
+name: ledger
+from: shop.SCHEMA.*
+ordering: source
+batch: {rows: 20}
+to: {postgres: {url: "${LEDGER_URL}", table: "public.{table}"}}
+`,
 }
 
-var functionOf = map[string]string{"elasticsearch": "search", "clickhouse": "analytics", "postgres": "warehouse"}
+// functionOf names what --target may choose. An ordered one is PostgreSQL that gets whole transactions, and most of those that have more
+// than some rows while they are read.
+var functionOf = map[string]string{"elasticsearch": "search", "clickhouse": "analytics", "postgres": "warehouse", "ordered": "ledger"}
 
 // existing is the number of rows that the source has before.
 const existing = 3000
@@ -70,7 +80,7 @@ func (w *World) build(ctx context.Context, kinds []string) error {
 	}
 	yaml := sourceYAML
 	for _, t := range w.Targets {
-		yaml += functionYAML[t.Kind]
+		yaml += functionYAML[t.chosen]
 	}
 	file := filepath.Join(w.Dir, "shop.yaml")
 	yaml = strings.NewReplacer("SPEC", w.DB.Spec(), "SCHEMA", w.DB.Schema()).Replace(yaml)
@@ -97,14 +107,17 @@ func (w *World) startServers(kinds []string) error {
 		return guard(func() error { w.Source = w.DB.Start(w); return nil })
 	})
 	for _, kind := range kinds {
-		t := &Target{Kind: kind, Function: functionOf[kind], Link: "worker-" + functionOf[kind]}
+		t := &Target{Kind: kind, Function: functionOf[kind], Link: "worker-" + functionOf[kind], chosen: kind}
 		if t.Function == "" {
-			return fmt.Errorf("--target %s: expected elasticsearch, clickhouse or postgres", kind)
+			return fmt.Errorf("--target %s: expected elasticsearch, clickhouse, postgres or ordered", kind)
+		}
+		if kind == "ordered" {
+			t.Kind = "postgres"
 		}
 		w.Targets = append(w.Targets, t)
 		g.Go(func() error {
 			return guard(func() error {
-				switch kind {
+				switch t.Kind {
 				case "elasticsearch":
 					t.Server = servers.Elasticsearch(w, "")
 				case "clickhouse":
@@ -172,7 +185,7 @@ func (w *World) link() error {
 		case "clickhouse":
 			w.env = append(w.env, "ANALYTICS_URL=http://"+at+"/default")
 		case "postgres":
-			w.env = append(w.env, "WAREHOUSE_URL="+postgresURL(at))
+			w.env = append(w.env, strings.ToUpper(t.Function)+"_URL="+postgresURL(at))
 		}
 	}
 	if w.NATS == nil {

@@ -69,12 +69,13 @@ type World struct {
 
 // Target is what a function writes into.
 type Target struct {
-	Function string // search, analytics, warehouse
+	Function string // search, analytics, warehouse, ledger
 	Kind     string // elasticsearch, clickhouse, postgres
 	Link     string // worker-search and so on: the proxy between the workers and it
 	Server   *servers.Server
 
-	owner sync.Mutex // of the fault that decides about the server
+	chosen string     // how --target names it
+	owner  sync.Mutex // of the fault that decides about the server
 }
 
 // Target finds a function's target; nil where the run has none.

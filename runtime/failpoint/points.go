@@ -49,24 +49,27 @@ const (
 
 // Workers, in the order of their work.
 const (
-	ClaimBefore    Name = "claim.before"
-	ClaimAfter     Name = "claim.after"
-	ConsumerOpened Name = "consumer.opened"
-	Fetched        Name = "fetched"
-	WriteBefore    Name = "write.before"
-	WriteAfter     Name = "write.after"
-	WriteDurable   Name = "write.durable"
-	ConsumerAcked  Name = "consumer.acked"
-	FloorBefore    Name = "floor.before"
-	FloorAfter     Name = "floor.after"
-	BarrierBefore  Name = "barrier.before"
-	BarrierAfter   Name = "barrier.after"
-	SweepBefore    Name = "sweep.before"
-	SweepAfter     Name = "sweep.after"
-	ReleaseBefore  Name = "release.before"
-	ReleaseAfter   Name = "release.after"
-	SucceedBefore  Name = "succeed.before"
-	SucceedAfter   Name = "succeed.after"
+	ClaimBefore         Name = "claim.before"
+	ClaimAfter          Name = "claim.after"
+	ConsumerOpened      Name = "consumer.opened"
+	Fetched             Name = "fetched"
+	WriteBefore         Name = "write.before"
+	WriteAfter          Name = "write.after"
+	WriteDurable        Name = "write.durable"
+	ConsumerAcked       Name = "consumer.acked"
+	FloorBefore         Name = "floor.before"
+	FloorAfter          Name = "floor.after"
+	BarrierBefore       Name = "barrier.before"
+	BarrierAfter        Name = "barrier.after"
+	SweepBefore         Name = "sweep.before"
+	SweepAfter          Name = "sweep.after"
+	TransactionStreamed Name = "transaction.streamed"
+	CommitBefore        Name = "commit.before"
+	CommitAfter         Name = "commit.after"
+	ReleaseBefore       Name = "release.before"
+	ReleaseAfter        Name = "release.after"
+	SucceedBefore       Name = "succeed.before"
+	SucceedAfter        Name = "succeed.after"
 
 	MoveBefore        Name = "move.before"
 	MoveReleased      Name = "move.released"
@@ -121,24 +124,27 @@ var Points = map[Name]Point{
 	BackfillRead: {Agent, "a function's backfill is read and counted, its end is not noted"},
 	BackfillDone: {Agent, "the end of a function's backfill is noted"},
 
-	ClaimBefore:    {Worker, "a partition is free, and about to be claimed"},
-	ClaimAfter:     {Worker, "a partition was claimed"},
-	ConsumerOpened: {Worker, "a consumer was created after the floor"},
-	Fetched:        {Worker, "messages were fetched, nothing of them is written"},
-	WriteBefore:    {Worker, "a batch is about to be written to the target"},
-	WriteAfter:     {Worker, "the target has committed a batch"},
-	WriteDurable:   {Worker, "the lane stands behind what the target has committed"},
-	ConsumerAcked:  {Worker, "the consumer has acknowledged a batch"},
-	FloorBefore:    {Worker, "the floor is about to be moved"},
-	FloorAfter:     {Worker, "the floor was moved"},
-	BarrierBefore:  {Worker, "a TRUNCATE or the end of a load is about to be executed for all partitions"},
-	BarrierAfter:   {Worker, "a TRUNCATE or the end of a load was executed, or still waits for other partitions"},
-	SweepBefore:    {Worker, "a partition is about to be swept"},
-	SweepAfter:     {Worker, "a partition was swept, the floor does not know"},
-	ReleaseBefore:  {Worker, "a partition is about to be released by a worker that stops"},
-	ReleaseAfter:   {Worker, "a partition was released by a worker that stops"},
-	SucceedBefore:  {Worker, "an older generation has stopped and is closed, where it stood is not noted"},
-	SucceedAfter:   {Worker, "a generation has taken the place of an older one"},
+	ClaimBefore:         {Worker, "a partition is free, and about to be claimed"},
+	ClaimAfter:          {Worker, "a partition was claimed"},
+	ConsumerOpened:      {Worker, "a consumer was created after the floor"},
+	Fetched:             {Worker, "messages were fetched, nothing of them is written"},
+	WriteBefore:         {Worker, "a batch is about to be written to the target"},
+	WriteAfter:          {Worker, "the target has committed a batch"},
+	WriteDurable:        {Worker, "the lane stands behind what the target has committed"},
+	ConsumerAcked:       {Worker, "the consumer has acknowledged a batch"},
+	FloorBefore:         {Worker, "the floor is about to be moved"},
+	FloorAfter:          {Worker, "the floor was moved"},
+	BarrierBefore:       {Worker, "a TRUNCATE or the end of a load is about to be executed for all partitions"},
+	BarrierAfter:        {Worker, "a TRUNCATE or the end of a load was executed, or still waits for other partitions"},
+	SweepBefore:         {Worker, "a partition is about to be swept"},
+	SweepAfter:          {Worker, "a partition was swept, the floor does not know"},
+	TransactionStreamed: {Worker, "a part of a transaction that is larger than a batch is in the target, and not committed"},
+	CommitBefore:        {Worker, "transactions of the source are in one of the target, which is about to be committed"},
+	CommitAfter:         {Worker, "the target has committed transactions of the source"},
+	ReleaseBefore:       {Worker, "a partition is about to be released by a worker that stops"},
+	ReleaseAfter:        {Worker, "a partition was released by a worker that stops"},
+	SucceedBefore:       {Worker, "an older generation has stopped and is closed, where it stood is not noted"},
+	SucceedAfter:        {Worker, "a generation has taken the place of an older one"},
 
 	MoveBefore:        {Worker, "a partition is about to be handed over to another worker"},
 	MoveReleased:      {Worker, "a partition was released for another worker, which was not told yet"},

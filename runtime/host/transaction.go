@@ -232,7 +232,12 @@ func (o *ordered) bury(ctx context.Context, events []event.Event, never map[int]
 }
 
 func (o *ordered) commit(ctx context.Context, tx sink.Transaction) error {
-	return o.step(ctx, func(ctx context.Context) error { return tx.Commit(ctx, o.to) })
+	return o.step(ctx, func(ctx context.Context) error {
+		failpoint.At(failpoint.CommitBefore)
+		err := tx.Commit(ctx, o.to)
+		failpoint.At(failpoint.CommitAfter)
+		return err
+	})
 }
 
 // stream writes what there is of a transaction that is larger than a batch.
@@ -256,6 +261,7 @@ func (o *ordered) stream(ctx context.Context) error {
 	if _, err := o.apply(ctx, o.open, l.events[:n], 1); err != nil {
 		return o.interrupted(ctx, err)
 	}
+	failpoint.At(failpoint.TransactionStreamed)
 	o.drop(n)
 	return nil
 }
