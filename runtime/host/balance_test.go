@@ -48,10 +48,10 @@ func (c *crew) stored(e stream.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, known := c.owners[e.Key]
-	switch {
-	case o.Instance == was:
+	switch o.Instance {
+	case was:
 		return
-	case o.Instance == "":
+	case "":
 		c.freed[e.Key] = time.Now()
 		c.most = max(c.most, len(c.freed))
 	default:
