@@ -252,10 +252,11 @@ func (s *session) behind(ctx context.Context, st *stream.Stream, f *registry.Fun
 	if err != nil {
 		return 0, err
 	}
-	left := 0
+	left, lanes := 0, f.Lanes(st.Partitions())
 	for p := range st.Partitions() {
-		at := r.StartOf(p).Sequence
-		if o, ok := owners[p]; ok {
+		lane := min(p, lanes-1) // one reads all partitions, where transactions stay whole
+		at := r.StartOf(lane).Sequence
+		if o, ok := owners[lane]; ok {
 			at = o.Floor.Sequence
 		}
 		if at >= sequence {
