@@ -162,10 +162,9 @@ func own(processes []*Process) (release func()) {
 	}
 }
 
-// another is a process like one that runs, without a supervisor.
+// another is a process like one that runs; who starts it ends it.
 func (w *World) another(like *Process, name string) *Process {
 	p := w.process(name, like.Role, like.args...)
-	p.restarts = false
 	p.log += fmt.Sprintf(".%d", w.others.Add(1))
 	return p
 }

@@ -123,7 +123,7 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	}
 	release := sync.OnceFunc(w.Hold(role[1:]...))
 	defer release()
-	life := Life{Failpoints: failpoint.Trigger{Name: name, Action: failpoint.Kill, Hit: 1 + r.IntN(t.hits)}.String()}
+	life := Life{Failpoints: failpoint.Trigger{Name: name, Action: failpoint.Kill, Hit: 1 + r.IntN(t.hits)}.String(), Until: killedAtFailpoint}
 	if t.way == loading {
 		life.Args = []string{"--resnapshot"}
 	}
@@ -132,13 +132,9 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	if err := p.Replace(life); err != nil {
 		return err
 	}
-	if order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]; order != nil {
-		if _, err := w.stream(ctx); err != nil { // JetStream answers, which may begin with the process
-			return err
-		}
-		if err := w.runnel(ctx, append(order, w.Targets[r.IntN(len(w.Targets))].Function, "--detach")...); err != nil {
-			return err
-		}
+	order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]
+	if order != nil {
+		order = append(order, w.Targets[r.IntN(len(w.Targets))].Function, "--detach")
 	}
 	if t.way == moving {
 		if _, err := w.recovered(ctx); err != nil { // it has all partitions
@@ -146,17 +142,22 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		}
 		release()
 	}
-	return w.diesAt(ctx, p, name, t, from)
+	return w.diesAt(ctx, p, name, t, order, from)
 }
 
 // diesAt does what leads to the failpoint, and waits for the end there.
-func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, from int64) error {
+func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, order []string, from int64) error {
 	limited, cancel := context.WithTimeout(ctx, reachedWithin)
 	defer cancel()
 	dead := func() bool { return p.logged(from, "failpoint "+string(name)+killedAtFailpoint) }
+	var refused error
 	for began := time.Now(); !dead(); {
 		var err error
 		switch {
+		case order != nil: // until it is taken: another fault may be in its way
+			if refused = w.runnel(limited, order...); refused == nil {
+				order = nil
+			}
 		case t.way == resting:
 			err = w.DB.Beside(limited, w.Source)
 		case t.way == ending:
@@ -166,7 +167,7 @@ func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t t
 			began = time.Now()
 		}
 		if err = errors.Join(err, pause(limited, 20*time.Millisecond)); err != nil && !dead() {
-			return fmt.Errorf("%s did not come to the failpoint within %v: %w; see %s", p.Name, reachedWithin, err, p.log)
+			return fmt.Errorf("%s did not come to the failpoint within %v: %w; see %s", p.Name, reachedWithin, errors.Join(err, refused), p.log)
 		}
 	}
 	return nil

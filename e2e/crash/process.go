@@ -25,6 +25,7 @@ const stopWithin = 60 * time.Second
 type Life struct {
 	Args       []string
 	Failpoints string // RUNNEL_FAILPOINTS
+	Until      string // what its log must say: a life that something else ends before is begun again
 }
 
 // Process is a runnel process with its supervisor: whenever it ends without having been told to, it is started again.
@@ -105,10 +106,9 @@ func (p *Process) supervise(cmd *exec.Cmd, done chan struct{}) {
 	}
 }
 
-// next is the life after one that has ended. One that was to end at a failpoint, and was ended before by something else, is begun
-// again.
+// next is the life after one that has ended.
 func (p *Process) next() Life {
-	if p.this.Failpoints != "" && !p.logged(p.birth, killedAtFailpoint) {
+	if p.this.Until != "" && !p.logged(p.birth, p.this.Until) {
 		return p.this
 	}
 	return Life{}

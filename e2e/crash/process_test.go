@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// A life that is to end at a failpoint is begun again until it has.
-func TestLifeUntilItsFailpoint(t *testing.T) {
+// A life that has to come to something is begun again until it has.
+func TestLifeUntil(t *testing.T) {
 	t.Parallel()
-	armed := Life{Args: []string{"--resnapshot"}, Failpoints: "fence.before=kill@1"}
+	armed := Life{Args: []string{"--resnapshot"}, Failpoints: "fence.before=kill@1", Until: killedAtFailpoint}
 	for name, c := range map[string]struct {
 		log, want string
 		this      Life

@@ -122,10 +122,11 @@ func (w *World) Resnapshot(ctx context.Context) error {
 	defer release()
 	p := w.Agents[0]
 	from := p.logSize()
-	if err := p.Restart(ctx, Life{Args: []string{"--resnapshot"}}); err != nil {
+	const started = "capture started"
+	if err := p.Restart(ctx, Life{Args: []string{"--resnapshot"}, Until: started}); err != nil {
 		return err
 	}
-	for !p.logged(from, "capture started") {
+	for !p.logged(from, started) {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("with --resnapshot %s does not start to capture: %w", p.Name, err)
 		}
