@@ -176,6 +176,8 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
 		return at, err
+	case c.Replaces != 0 && of > c.Replaces && !c.Replay: // JetStream has lost that one, but what is here it has written
+		at = old
 	case c.Replaces != 0 && of != c.Replaces:
 		// That one never came here, and its own beginning is all that counts. Where this says less, the target was restored.
 		if behind && !c.Replay {

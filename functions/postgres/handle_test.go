@@ -321,6 +321,7 @@ func testGenerations(t *testing.T, w *world) {
 		{15, 14, 9, true, 6},  // never over what it had not reached
 		{17, 16, 5, false, 5}, // 16 never came, and 15 was ahead
 		{19, 18, 9, false, 5}, // 18 never came, and the target knows less than it began with
+		{21, 18, 3, false, 5}, // 19 came, and JetStream has lost it
 	} {
 		at, err := s.Claim(t.Context(), sink.Claim{Function: "f", Generation: c.gen, Start: point(c.start), Replay: c.replay, Replaces: c.replaces})
 		if at.Sequence != c.want || err != nil {

@@ -39,9 +39,15 @@ func (l *lane) checkpoint(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, sink.ErrClosed):
+		if err := l.outlived(ctx); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: %w", errLost, err)
 	case err != nil:
 		return err
+	}
+	l.closed = time.Time{}
+	switch {
 	case at.Version < l.owner.Floor.Version && at == claim.Start && at != sink.Point{}:
 		return haltError{fmt.Errorf("the target was restored to before generation %d of this function: partition %d stands at sequence %d, the target has no checkpoint of it; run `runnel delete %s` and deploy it again: it is filled from the stream's beginning",
 			claim.Generation, l.partition, l.owner.Floor.Sequence, l.g.f.name)}
@@ -50,6 +56,27 @@ func (l *lane) checkpoint(ctx context.Context) error {
 			"checkpoint", at.Sequence, "floor", l.owner.Floor.Sequence)
 	}
 	l.read, l.proven = at, at.Sequence
+	return nil
+}
+
+// outlived runs where the target has closed this generation for a newer one. Where the function's record still names this one a lease
+// later, KV has lost the newer one: another one takes the place of both, since no generation is used twice.
+func (l *lane) outlived(ctx context.Context) error {
+	if l.closed.IsZero() {
+		l.closed = time.Now()
+	}
+	if time.Since(l.closed) < l.host.cfg.Lease {
+		return nil
+	}
+	r, e, err := l.g.current(ctx)
+	if err != nil {
+		return err
+	}
+	r.Renew(l.g.spec, time.Now())
+	if _, err := l.g.functions().Swap(ctx, l.g.f.name, encode(r), e.Revision); err != nil && !errors.Is(err, stream.ErrConflict) {
+		return fmt.Errorf("write the record of function %s: %w", l.g.f.name, err)
+	}
+	l.log.WarnContext(ctx, "the target was written to by a newer generation, which KV has lost; another one takes its place", "new", r.Generation)
 	return nil
 }
 

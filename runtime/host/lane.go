@@ -60,6 +60,7 @@ type lane struct {
 
 	hold    atomic.Pointer[context.CancelFunc] // ends the work on the partition that we have
 	owned   atomic.Bool
+	closed  time.Time    // since when the target says so of this generation
 	oldest  atomic.Int64 // Unix milliseconds of the first message of the batch under way; 0 for none
 	current atomic.Pointer[consumer]
 }

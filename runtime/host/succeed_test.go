@@ -145,6 +145,25 @@ func TestOrderForAGenerationIsLost(t *testing.T) {
 	h.complete(t, f.events)
 }
 
+// Where the target says that a newer generation was there, and KV knows none, another one takes the place of both.
+func TestGenerationThatKVHasLost(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 2})
+	name := newFunction(t, f, "$.public.orders", "")
+	f.put(f.schema, keys(0, 20)...)
+	h := newTransactional(t)
+	h.before = 3
+	start(t, name, only(h), nil)
+	waitFor(t, "another generation writes", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.rows) == 20
+	})
+	if r := record(t, name); r.Generation < h.before || r.Replaces == nil || r.Waits {
+		t.Errorf("record %+v", r)
+	}
+}
+
 // A replay reads a part of the stream once more, from before a group.
 func TestReplay(t *testing.T) {
 	t.Parallel()

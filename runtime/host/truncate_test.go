@@ -209,6 +209,7 @@ type transactional struct {
 	rows   map[int]int // key to how often it was written
 	points map[int]sink.Point
 	closed bool
+	before int64 // generations before this one are closed too
 	truncs int
 	begun  int
 	waits  int
@@ -221,7 +222,7 @@ func newTransactional(t *testing.T) *transactional {
 func (p *transactional) Claim(_ context.Context, c sink.Claim) (sink.Point, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || c.Generation < p.before {
 		return sink.Point{}, sink.ErrClosed
 	}
 	if _, ok := p.points[c.Partition]; !ok {

@@ -87,6 +87,12 @@ func (r *Registry) readable(ctx context.Context, f *Function, order *Backfill) e
 	return nil
 }
 
+// Renew makes the record one of a new generation of the same function, which goes on where the present one stands.
+func (r *FunctionRecord) Renew(f *Function, now time.Time) {
+	r.succeed(f, f, now)
+	r.Updated = now.UTC()
+}
+
 // succeed makes the record one of a new generation, which begins once every owner of the old one has stopped. One that waited itself was
 // never begun: the new one comes in the place of the one before it.
 func (r *FunctionRecord) succeed(before, after *Function, now time.Time) {
