@@ -121,6 +121,9 @@ func (m *mirror) writer(msg *event.Message) {
 func (m *mirror) change(msg *event.Message, e *event.Event) {
 	m.events++
 	if e.Snapshot {
+		if e.Op == event.Truncate && msg.For != "" {
+			m.c.count("a backfill of one function comes to its end in a partition")
+		}
 		return
 	}
 	id := e.Position.ID()
@@ -270,8 +273,12 @@ func (m *mirror) Floor(key string, value []byte, target func(function string) ho
 		return
 	}
 	m.mu.Lock()
-	from := m.floors[key]
+	from, known := m.floors[key]
 	m.floors[key] = o.Floor
+	if !known && o.Floor != (sink.Point{}) { // where its generation begins, which came in the place of another one
+		m.mu.Unlock()
+		return
+	}
 	var passed []*entry
 	first, _ := slices.BinarySearchFunc(m.entries, from.Sequence+1, func(e *entry, seq uint64) int {
 		return int(int64(e.message.Sequence) - int64(seq))
@@ -280,7 +287,7 @@ func (m *mirror) Floor(key string, value []byte, target func(function string) ho
 		if e.message.Sequence > o.Floor.Sequence {
 			break
 		}
-		if strings.HasSuffix(e.message.Subject, "."+part) && !e.message.Marker() {
+		if strings.HasSuffix(e.message.Subject, "."+part) && !e.message.Marker() && (e.message.For == "" || e.message.For == function) {
 			passed = append(passed, e)
 		}
 	}

@@ -9,11 +9,13 @@ import (
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
 // operator deploys, pauses, resumes, and acts on what agents and functions say when they cannot go on.
 type operator struct {
 	w         *world
+	conn      *stream.Conn
 	r         *registry.Registry
 	functions []*wanted
 	taken     []string // by failovers, which the stream held then, or may have lost before
@@ -25,6 +27,7 @@ type wanted struct {
 	target   holds
 	at       time.Duration // when it is deployed
 	deployed bool
+	filtered bool      // its specification is the other one, which takes the same rows
 	paused   time.Time // until then
 }
 
@@ -62,6 +65,7 @@ func (o *operator) connected(p *process) error {
 		return err
 	}
 	defer conn.Close()
+	o.conn = conn
 	if o.r, err = registry.Open(p.ctx, conn); err != nil {
 		return err
 	}
@@ -134,6 +138,7 @@ func (o *operator) look(ctx context.Context, f *wanted) error {
 			o.w.h.note("operator", "pauses %s", f.name)
 			return o.r.SetFunctionState(ctx, f.name, 0, registry.Paused, "by the operator")
 		}
+		return o.verbs(ctx, f)
 	}
 	return nil
 }
@@ -143,12 +148,7 @@ func (o *operator) deploy(ctx context.Context, f *wanted) error {
 		o.w.c.count("an operator deploys again what KV has lost")
 		o.w.wait(1100 * time.Millisecond) // generations are told apart by seconds
 	}
-	files, err := registry.ReadFiles("testdata/shop.yaml", "testdata/"+f.name+".yaml")
-	if err != nil {
-		o.w.h.fail("simulation", "%v", err)
-		return err
-	}
-	if _, err := o.r.Deploy(ctx, files); err != nil {
+	if err := o.apply(ctx, f); err != nil {
 		return err
 	}
 	if f.at > 0 {
@@ -157,6 +157,21 @@ func (o *operator) deploy(ctx context.Context, f *wanted) error {
 	f.deployed = true
 	o.w.h.note("operator", "deployed %s", f.name)
 	return nil
+}
+
+// apply deploys the function's present specification.
+func (o *operator) apply(ctx context.Context, f *wanted) error {
+	file := f.name
+	if f.filtered {
+		file += "-filtered"
+	}
+	files, err := registry.ReadFiles("testdata/shop.yaml", "testdata/"+file+".yaml")
+	if err != nil {
+		o.w.h.fail("simulation", "%v", err)
+		return err
+	}
+	_, err = o.r.Deploy(ctx, files)
+	return err
 }
 
 // heal does what the reason of a halt says.

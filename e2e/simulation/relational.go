@@ -272,11 +272,20 @@ func (s *session) claim(c sink.Claim) (sink.Point, error) {
 	st, there := s.checkpoints[own]
 	if !there {
 		st.at = c.Start
-		if older.generation > 0 {
-			s.replayed = s.replayed || c.Replay
-			if old := s.checkpoints[older].at; c.Replay == (old.Version < c.Start.Version) {
+		s.replayed = s.replayed || c.Replay
+		old := s.checkpoints[older].at
+		behind := old.Version < c.Start.Version
+		switch {
+		case older.generation == 0:
+		case c.Replaces != 0 && older.generation > c.Replaces && !c.Replay: // JetStream has lost that one
+			s.c.count("a generation takes the place of one that KV has lost")
+			st.at = old
+		case c.Replaces != 0 && older.generation != c.Replaces: // that one never came here
+			if behind && !c.Replay {
 				st.at = old
 			}
+		case c.Replaces != 0 && !c.Replay, c.Replay == behind:
+			st.at = old
 		}
 		s.checkpoints[own] = st
 	}

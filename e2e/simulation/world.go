@@ -19,6 +19,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -246,6 +247,8 @@ func (w *world) agent(p *process) error {
 	a, err := capture.New(capture.Config{
 		Source: source, Horizon: conn.Horizon(), Settle: 2 * time.Second, ChunkRows: 3, Interval: 200 * time.Millisecond,
 		Idle: 500 * time.Millisecond, Patience: 3 * time.Second, Drain: 2 * time.Second, Resnapshot: resnapshot, Epoch: w.epoch,
+		Orders: func(ctx context.Context) ([]registry.Pending, error) { return r.PendingBackfills(ctx, source) },
+		Log:    slog.New(teller{p: p}),
 		Random: func() uint64 { return uint64(w.c.intn("random", p.name, 1<<62)) },
 		Observer: capture.Observer{State: func(s capture.State, detail string) {
 			w.h.note(p.name, "is %s %s", s, detail)
@@ -287,7 +290,7 @@ func (w *world) worker(p *process) error {
 	h, err := host.New(host.Config{
 		Conn: conn, Registry: r, World: worldCalls{host.JetStream(conn, r), p},
 		Lease: lease, FloorEvery: 300 * time.Millisecond, IdleEvery: 3 * time.Second, SchemaWait: 2 * time.Second,
-		Heartbeat: time.Second, RetryMax: 2 * time.Second,
+		Heartbeat: time.Second, RetryMax: 2 * time.Second, Log: slog.New(teller{p: p}),
 		NewHandler: func(_ context.Context, f *registry.Function) (sink.Handler, error) { return w.handler(p, f), nil },
 		Observer: host.Observer{State: func(function string, s registry.State, reason string) {
 			w.h.note(p.name, "sees %s %s %s", function, s, reason)
