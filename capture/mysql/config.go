@@ -38,6 +38,7 @@ type Source struct {
 	tls            *tls.Config
 	patterns       []capture.Pattern
 	silence        time.Duration // after which a connection that should say something counts as dead
+	tick           time.Duration // between two looks at the session that holds the lock
 	patience       time.Duration // for a transaction that was published and is not there
 }
 
@@ -49,7 +50,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{cfg: cfg, silence: silence, patience: semiSync}
+	s := &Source{cfg: cfg, silence: silence, tick: 5 * time.Second, patience: semiSync}
 	var faults []error
 	if cfg.Name == "" {
 		faults = append(faults, errors.New("source: name is missing"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +70,9 @@ func TestTLS(t *testing.T) {
 func TestLostLock(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.exec("CREATE TABLE a (id int PRIMARY KEY)")
-		l := w.open(w.source(), "")
+		s := w.source()
+		mysql.SetTick(s, 100*time.Millisecond)
+		l := w.open(s, "")
 		w.exec(fmt.Sprintf("KILL %s", w.text("SELECT IS_USED_LOCK('runnel."+w.name+"')")))
 		if err := l.Holds(t.Context()); err == nil {
 			t.Error("it still holds the lock")
@@ -82,35 +85,52 @@ func TestLostLock(t *testing.T) {
 
 // TestStalled: an idle server keeps its reader, by heartbeats; one that is not heard of any more loses it, and the reader can be closed.
 func TestStalled(t *testing.T) {
-	each(t, func(t *testing.T, w *world) {
+	t.Parallel()
+	var all []*log
+	var worlds []*world
+	var proxies []*proxy.Proxy
+	for _, f := range flavors {
+		w := f.world(t, f.running(t, &f.shared))
 		w.exec("CREATE TABLE a (id int PRIMARY KEY)")
 		p := proxy.New(t, w.server.Addr)
 		s, err := mysql.New(mysql.Config{Name: w.name, Flavor: w.flavor, URL: "mysql://root@" + p.Addr(), Tables: []string{w.name + ".*"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		mysql.SetSilence(s, 4*time.Second)
-		l := w.open(s, "")
-		idle, cancel := context.WithTimeout(t.Context(), 6*time.Second) // time itself is what is tested
-		defer cancel()
-		for err == nil {
-			_, err = l.Next(idle)
-		}
-		if idle.Err() == nil {
-			t.Fatalf("an idle log ends: %v", err)
-		}
-		w.exec("INSERT INTO a VALUES (1)")
+		mysql.SetSilence(s, 8*time.Second)
+		worlds, proxies, all = append(worlds, w), append(proxies, p), append(all, w.open(s, ""))
+	}
+	idle, cancel := context.WithTimeout(t.Context(), 9*time.Second) // time itself is what is tested
+	defer cancel()
+	var reading sync.WaitGroup
+	for _, l := range all {
+		reading.Go(func() {
+			for {
+				if _, err := l.Next(idle); err != nil {
+					if idle.Err() == nil {
+						t.Errorf("an idle log ends: %v", err)
+					}
+					return
+				}
+			}
+		})
+	}
+	reading.Wait()
+	for n, l := range all {
+		worlds[n].exec("INSERT INTO a VALUES (1)")
 		if got := lines(l.read()); got != "c a  {\"id\":1}\n" {
 			t.Errorf("got %s", got)
 		}
-		p.HalfOpen()
+		proxies[n].HalfOpen()
+	}
+	for _, l := range all {
 		if err := l.fails(); err == nil {
 			t.Error("it goes on without a server")
 		}
 		if err := l.Holds(t.Context()); err == nil {
 			t.Error("it believes that it holds the lock")
 		}
-	})
+	}
 }
 
 // TestPasswords: the ways to prove a password that the servers have, without encryption. (MariaDB's ed25519 is a plugin that is not installed here.)

@@ -281,6 +281,9 @@ func (d *decoder) look(ctx context.Context, t event.Table) (*structure, error) {
 	c, cancel := context.WithTimeout(ctx, d.log.source.silence)
 	defer cancel()
 	all, err := d.log.source.look(c, d.log.control, &t)
+	if c.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("see what table %s is: no answer within %s", t, d.log.source.silence)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,9 @@ import (
 // SetPatience sets how long a transaction that was published may be missing.
 func SetPatience(s *Source, d time.Duration) { s.patience = d }
 
+// SetTick sets how often the session that holds the lock is looked at.
+func SetTick(s *Source, d time.Duration) { s.tick = d }
+
 // SetSilence sets how long a connection may say nothing.
 func SetSilence(s *Source, d time.Duration) { s.silence = d }
 

@@ -94,7 +94,7 @@ func (l *Log) begin(ctx context.Context) {
 
 // keep keeps the session that holds the lock.
 func (l *Log) keep(ctx context.Context) {
-	for tick := time.NewTicker(5 * time.Second); ; {
+	for tick := time.NewTicker(l.source.tick); ; {
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -103,6 +103,9 @@ func (l *Log) keep(ctx context.Context) {
 		}
 		c, cancel := context.WithTimeout(ctx, l.source.silence/2)
 		_, err := l.control.query(c, "DO 1")
+		if c.Err() != nil {
+			err = fmt.Errorf("no answer within %s", l.source.silence/2)
+		}
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			tick.Stop()
@@ -297,6 +300,9 @@ func (l *Log) Holds(ctx context.Context) error {
 	defer cancel()
 	var own string
 	err := l.control.texts(c, "SELECT COALESCE(IS_USED_LOCK("+quote(l.source.lockName())+") = CONNECTION_ID(), 0)", &own)
+	if c.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %s", l.source.silence/2)
+	}
 	if err != nil {
 		return fmt.Errorf("see who holds the lock %s: %w", l.source.lockName(), err)
 	}

@@ -64,6 +64,7 @@ func (d database) Source(tables ...string) capture.Source {
 	}
 	s := d.w.source(tables...)
 	mysql.SetPatience(s, time.Second)
+	mysql.SetTick(s, 100*time.Millisecond)
 	return s
 }
 
