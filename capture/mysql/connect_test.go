@@ -195,6 +195,12 @@ func TestDoctor(t *testing.T) {
 		if got := report(); strings.Contains(got, "GRANT") {
 			t.Errorf("the rights that it names do not suffice:\n%s", got)
 		}
+		if w.flavor == mysql.MySQL {
+			w.exec("SET GLOBAL gtid_mode = ON_PERMISSIVE")
+			defer w.exec("SET GLOBAL gtid_mode = ON")
+			says("gtid_mode is ON_PERMISSIVE")
+			w.exec("SET GLOBAL gtid_mode = ON")
+		}
 		w.exec("SET GLOBAL binlog_row_image = MINIMAL, GLOBAL binlog_row_metadata = MINIMAL")
 		defer w.exec("SET GLOBAL binlog_row_image = FULL, GLOBAL binlog_row_metadata = FULL")
 		says("SET GLOBAL binlog_row_image = 'FULL'", "SET GLOBAL binlog_row_metadata = 'FULL'")
