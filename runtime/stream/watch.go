@@ -109,7 +109,8 @@ func (w *watch) next(ctx context.Context, messages jetstream.MessagesContext) (j
 	return messages.Next(jetstream.NextContext(ctx))
 }
 
-// check finds that a bucket lost its tail: a consumer beyond the end would wait there in silence.
+// check finds that a bucket lost its tail: a consumer beyond the end would wait there in silence. And that an entry was lost on its
+// way: the client sees that by the next one, which may never come.
 func (w *watch) check(ctx context.Context) error {
 	info, err := w.b.conn.streamInfo(ctx, w.b.stream)
 	if err != nil {
@@ -117,6 +118,18 @@ func (w *watch) check(ctx context.Context) error {
 	}
 	if info.State.LastSeq < w.seen {
 		w.seen = 0
+		return errWatchAgain
+	}
+	if info.State.LastSeq == w.seen {
+		return nil
+	}
+	newest, err := w.b.conn.get(ctx, w.b.stream, selector{LastOn: w.b.subject(w.pattern)})
+	switch {
+	case errors.Is(err, ErrNoMessage):
+		return nil
+	case err != nil:
+		return err
+	case newest.Sequence > w.seen:
 		return errWatchAgain
 	}
 	return nil
