@@ -16,7 +16,7 @@ import (
 // that they name heals each of them, deleted rows included, across a kill -9. A function that is deployed then gets all rows by itself.
 func TestBackfill(t *testing.T) {
 	t.Parallel()
-	p := newPipeline(t, strings.Replace(threeTargets, "tables: [", "stream: {max_bytes: 2MiB}\ntables: [", 1))
+	p := newPipeline(t, strings.Replace(threeTargets, "tables: [", "stream: {max_bytes: 12MiB}\ntables: [", 1))
 	p.fill(500)
 	p.start()
 	p.equal(60 * time.Second)

@@ -53,6 +53,11 @@ func (l *lane) healed(ctx context.Context, end stream.End) (by string, err error
 	if p := r.Replay; !p.Over(l.partition, l.read) && p.Until[l.partition].Sequence+1 >= end.First && (l.g.points == nil || l.read == r.StartOf(l.partition)) {
 		return "what was there before the replay", nil
 	}
+	return l.healing(ctx, &r, end)
+}
+
+// healing names the backfill among those of the record that lies wholly in the stream and was begun when this partition's place was in it.
+func (l *lane) healing(ctx context.Context, r *registry.FunctionRecord, end stream.End) (by string, err error) {
 	for _, b := range r.Backfills {
 		if !b.Full() {
 			continue
@@ -108,6 +113,9 @@ func (l *lane) order(ctx context.Context, end stream.End) (by string, err error)
 	r, e, err := l.g.current(ctx)
 	if err != nil {
 		return "", err
+	}
+	if by, err = l.healing(ctx, &r, end); err != nil || by != "" { // another lane was faster
+		return by, err
 	}
 	b := registry.Backfill{Start: pointOf(end), Why: "the first load is not in the stream any more"}
 	id := r.AddBackfill(b, time.Now())
