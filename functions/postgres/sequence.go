@@ -316,8 +316,8 @@ func (t *transaction) Commit(ctx context.Context, to sink.Point) error {
 	if to.Version <= t.at.Version {
 		return nil
 	}
-	// A frozen worker must not hold what it has not said to be the end: the checkpoint moves last.
-	if _, err := t.tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+	// The check of constraints that waited for all rows takes as long as these are many.
+	if _, err := t.tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 		return t.broken(err)
 	}
 	if err := moveCheckpoint(ctx, t.tx, t.id, t.sink.function, to); err != nil {

@@ -153,19 +153,20 @@ func (o *ordered) try(ctx context.Context, events []event.Event, tries int) ([]e
 
 func (o *ordered) begin(ctx context.Context) (sink.Transaction, error) {
 	var tx sink.Transaction
-	err := o.step(ctx, func(ctx context.Context) (err error) {
+	err := o.step(ctx, 1, func(ctx context.Context) (err error) {
 		tx, err = o.l.g.sequencer.Open(ctx, o.l.claimed(), o.l.read)
 		return err
 	})
 	return tx, err
 }
 
-// step does something in the target, once KV has said that the function is still ours, and within a deadline.
-func (o *ordered) step(ctx context.Context, do func(context.Context) error) error {
+// step does something in the target, once KV has said that the function is still ours, and within some deadlines of a write. It may be
+// longer than the lease: who takes the function over meanwhile ends the transaction.
+func (o *ordered) step(ctx context.Context, deadlines time.Duration, do func(context.Context) error) error {
 	if err := o.l.g.writer.confirm(ctx, o.l); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.patience*o.l.host.cfg.WriteDeadline)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadlines*o.patience*o.l.host.cfg.WriteDeadline)
 	defer cancel()
 	if err := do(limited); err != nil {
 		return late(limited, err)
@@ -191,7 +192,7 @@ func (o *ordered) apply(ctx context.Context, tx sink.Transaction, events []event
 		}
 		failpoint.At(failpoint.WriteBefore)
 		began := time.Now()
-		err = o.step(ctx, func(ctx context.Context) error { return tx.Apply(ctx, events) })
+		err = o.step(ctx, 1, func(ctx context.Context) error { return tx.Apply(ctx, events) })
 		failpoint.At(failpoint.WriteAfter)
 		if took := time.Since(began); err == nil || took >= o.l.host.cfg.WriteDeadline {
 			o.l.g.size.took(len(events), err == nil && o.l.filled, took)
@@ -232,7 +233,11 @@ func (o *ordered) bury(ctx context.Context, events []event.Event, never map[int]
 }
 
 func (o *ordered) commit(ctx context.Context, tx sink.Transaction) error {
-	return o.step(ctx, func(ctx context.Context) error {
+	deadlines := time.Duration(1)
+	if o.open != nil { // constraints that waited for all of its rows are checked now
+		deadlines = mostPatience
+	}
+	return o.step(ctx, deadlines, func(ctx context.Context) error {
 		failpoint.At(failpoint.CommitBefore)
 		err := tx.Commit(ctx, o.to)
 		failpoint.At(failpoint.CommitAfter)
