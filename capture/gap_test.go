@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,9 +31,9 @@ func TestGap(t *testing.T) {
 			w.db.Commit(op{'d', users, 1}, op{'c', notes, 0})
 			w.db.confirmed = w.db.lsn
 		},
-		"Restored": func(w *world) { w.restore(3) },
+		"Restored":         func(w *world) { w.restore(3) },
 		"RestoredAndGrown": (*world).restoreAndGrow,
-		"AnotherServer": func(w *world) { w.db.identity = "7002" },
+		"AnotherServer":    func(w *world) { w.db.identity = "7002" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -120,9 +121,19 @@ func TestPastAnotherHistory(t *testing.T) {
 	}
 }
 
-// TestStaleRecord: the stream's last change is newer than the one that the record knows, and behind a mark. The log must have it.
+// TestStaleRecord: the stream's last change is newer than the one that the record knows, and behind a mark, or behind the rows of a
+// load. The log must have it. (./scripts/crash --simulate --seed 6042)
 func TestStaleRecord(t *testing.T) {
 	t.Parallel()
+	for _, loaded := range []bool{false, true} {
+		t.Run(fmt.Sprint("Loaded=", loaded), func(t *testing.T) {
+			t.Parallel()
+			staleRecord(t, loaded)
+		})
+	}
+}
+
+func staleRecord(t *testing.T, loaded bool) {
 	w := newWorld(t, 1)
 	w.fill(3)
 	p := w.start(0, false)
@@ -132,9 +143,16 @@ func TestStaleRecord(t *testing.T) {
 	w.end(p)
 	old := w.record()
 	p = w.start(0, false)
+	w.until(p, "settled", w.settled)
+	kept := len(w.db.log)
 	w.db.Commit(op{'u', users, 1})
 	w.until(p, "settled", w.settled)
 	w.end(p)
+	if loaded {
+		p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+		w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.Load.ID })
+		w.end(p)
+	}
 	rec := w.record()
 	if rec.Change == old.Change {
 		t.Fatalf("the record knows the change %s still", rec.Change)
@@ -148,7 +166,7 @@ func TestStaleRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	end := w.db.lsn
-	w.restore(len(w.db.log) - 1)
+	w.restore(kept)
 	w.db.lsn += 3 // no change stands where another one stood
 	for w.db.lsn <= end {
 		w.db.Commit(op{'u', users, 2})

@@ -208,8 +208,8 @@ func (a *Agent) unrecorded(ctx context.Context, rec record, p *plan) error {
 	}
 }
 
-// newest is the newest change that the stream is known to hold. Where the stream ends with marks or rows of a load only the
-// record knows it, which is behind by what was published since it was written.
+// newest is the newest change that the stream is known to hold: the record's, or one of a message that was stored since. Marks, rows
+// of a load and groups without their end may lie behind it.
 func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position, error) {
 	if reached(p.group).Origin != "" { // the set of transactions says as much
 		return event.Position{}, nil
@@ -225,13 +225,16 @@ func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position,
 			return change, fmt.Errorf("record of %s: %w", a.cfg.Source, err)
 		}
 	}
-	last, err := a.lastEvent(ctx)
-	switch {
-	case errors.Is(err, stream.ErrNoMessage):
-	case err != nil:
-		return change, fmt.Errorf("read the last event of %s: %w", a.cfg.Source, err)
-	case last.Group.Complete() && last.Group.From.Compare(last.Group.To) != 0 && (last.Sequence > rec.Sequence || change.Compare(end) > 0):
-		change = last.Group.To
+	after := rec.Sequence
+	if change.Compare(end) > 0 || p.last < rec.Sequence { // the stream lost its tail since: the sequence says nothing
+		after = 0
+	}
+	since, ok, err := a.changeSince(ctx, p.last, after)
+	if err != nil {
+		return change, err
+	}
+	if ok {
+		change = since
 	}
 	if change.Compare(end) > 0 { // the stream lost it, and it comes again
 		change = end
@@ -240,6 +243,28 @@ func (a *Agent) newest(ctx context.Context, p plan, rec record) (event.Position,
 		change = event.Position{}
 	}
 	return change, nil
+}
+
+// lookBack is how many messages are looked at for the newest change: rows of a load and fences may lie behind it.
+const lookBack = 64 * event.FenceMarkers
+
+// changeSince goes back from the stream's end to a sequence, mostly the one that the record was written for within a second, to the
+// newest change; most often the last message is one.
+func (a *Agent) changeSince(ctx context.Context, last, after uint64) (event.Position, bool, error) {
+	for sequence := last; sequence > after && last-sequence < lookBack; sequence-- {
+		m, err := a.stream.Next(ctx, ">", sequence)
+		switch {
+		case errors.Is(err, stream.ErrNoMessage):
+			continue // it was the last one, and expired
+		case err != nil:
+			return event.Position{}, false, fmt.Errorf("read message %d of the stream of %s: %w", sequence, a.cfg.Source, err)
+		case m.Sequence != sequence: // retention took all before
+			return event.Position{}, false, nil
+		case m.Group.Complete() && m.Group.From.Compare(m.Group.To) != 0:
+			return m.Group.To, true, nil
+		}
+	}
+	return event.Position{}, false, nil
 }
 
 // lastEvent is the newest message on any table.
