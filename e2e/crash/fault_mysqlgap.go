@@ -102,6 +102,10 @@ func (d *mysql) restore(ctx context.Context, w *World, r *rand.Rand) error {
 	if err != nil {
 		return err
 	}
+	number, err := d.newest(ctx, w)
+	if err != nil {
+		return err
+	}
 	w.Source.MySQLRestore(w, copied)
 	if err := d.exec(ctx, w.Source, fmt.Sprintf("ALTER TABLE changes AUTO_INCREMENT = %d", n+1000)); err != nil {
 		return err
@@ -109,6 +113,14 @@ func (d *mysql) restore(ctx context.Context, w *World, r *rand.Rand) error {
 	// It gives the names of the transactions that it lacks to others, so the agent must see the gap before anybody writes on.
 	if err := w.passGap(ctx); err != nil {
 		return err
+	}
+	for now := uint64(0); now <= number; { // and none of those names may come a second time
+		if err := d.Beside(ctx, w.Source); err != nil {
+			return err
+		}
+		if now, err = d.newest(ctx, w); err != nil {
+			return err
+		}
 	}
 	resumed = true
 	w.Traffic.Resume()
