@@ -32,6 +32,7 @@ const (
 	truncating            // a table is emptied
 	aged                  // the stream is old enough that the slot moves
 	moving                // others of its role come, and take their share
+	inheriting            // the life before is killed with all that it has
 	filling               // a function asks for its tables to be read again
 	succeeding            // a new generation of a function takes the place of the old one
 )
@@ -59,7 +60,7 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.SucceedBefore: {1, succeeding}, failpoint.SucceedAfter: {1, succeeding},
 	failpoint.TransactionStreamed: {10, working}, failpoint.CommitBefore: {100, working}, failpoint.CommitAfter: {100, working},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
-	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, working},
+	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, inheriting},
 }
 
 // reachedWithin bounds how long a failpoint is waited for: it lies on the way of work that goes on all the time.
@@ -126,6 +127,11 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	life := Life{Failpoints: failpoint.Trigger{Name: name, Action: failpoint.Kill, Hit: 1 + r.IntN(t.hits)}.String(), Until: killedAtFailpoint}
 	if t.way == loading {
 		life.Args = []string{"--resnapshot"}
+	}
+	if t.way == inheriting {
+		if _, err := w.recovered(ctx); err != nil { // the life that ends now has all partitions
+			return err
+		}
 	}
 	p := role[0]
 	from := p.logSize()
