@@ -147,7 +147,7 @@ func (h *Host) changed(ctx context.Context, e stream.Entry) {
 }
 
 // room is a partition's share of the memory.
-func (h *Host) room() int64 { return max(h.cfg.Memory/max(h.lanes.Load(), 1), 256<<10) }
+func (h *Host) room() int64 { return max(h.cfg.Memory/max(h.lanes.Load(), 1), 128<<10) }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
