@@ -137,7 +137,8 @@ func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error 
 	case *replication.GTIDEvent:
 		return d.beginMySQL(x, e.Header)
 	case *replication.GtidTaggedLogEvent:
-		return setup("the log has GTIDs with tags", "SET GLOBAL gtid_next without a tag; tags are not supported")
+		return setup("the log has GTIDs with tags, which are not supported",
+			"let sessions use SET gtid_next = 'AUTOMATIC', without a tag; then go on with --resnapshot")
 	case *replication.MariadbGTIDEvent:
 		g := gtid{fmt.Sprintf("%d-%d", x.GTID.DomainID, x.GTID.ServerID), x.GTID.SequenceNumber}
 		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000)
