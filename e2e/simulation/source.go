@@ -50,6 +50,7 @@ type database struct {
 	taken     []string       // changes that a restore took back, until an operator looks
 	copied    *copied        // of the whole server
 	latest    int64          // that the clock has ever shown
+	least     int64          // that it will ever show
 	slot      bool
 	invalid   bool // the slot is there and of no use
 	confirmed uint64

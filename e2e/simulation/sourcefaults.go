@@ -22,15 +22,17 @@ func (d *database) Jump(by time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.latest = max(d.latest, d.now())
-	d.clock += by
+	d.clock += max(by, time.Duration(d.least-d.now())*time.Second)
 	d.h.note("source", "the clock jumps by %s", by)
 }
 
-// SetClock lets the clock go on from where it ever was, and a minute later.
+// SetClock lets the clock go on from where it ever was, and a minute later. It never goes back behind that: epochs come from it where
+// nobody else remembers them.
 func (d *database) SetClock() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.clock += time.Duration(max(0, d.latest-d.now()))*time.Second + time.Minute
+	d.least = d.now()
 }
 
 // DropSlot takes the slot away, or makes it useless.
