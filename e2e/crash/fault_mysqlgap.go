@@ -81,7 +81,7 @@ func (d *mysql) failBehind(ctx context.Context, w *World, r *rand.Rand) error {
 }
 
 func (d *mysql) restore(ctx context.Context, w *World, r *rand.Rand) error {
-	from := time.Now()
+	from := time.Now().Add(-time.Second) // MariaDB's log has times in whole seconds
 	copied := w.Source.MySQLBackup(w)
 	if err := pause(ctx, between(r, time.Second, 3*time.Second)); err != nil {
 		return err
