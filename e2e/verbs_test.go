@@ -118,6 +118,12 @@ func (f *fleet) process(args ...string) *pipeline {
 	return p
 }
 
+// begun waits until a worker says something: before, a signal would just end it.
+func (p *pipeline) begun() {
+	p.t.Helper()
+	p.eventually("a worker begins", 60*time.Second, func() bool { return p.log.String() != "" })
+}
+
 // scale starts or stops workers until there are n.
 func (f *fleet) scale(n int) {
 	f.t.Helper()
@@ -126,6 +132,7 @@ func (f *fleet) scale(n int) {
 	}
 	var stopping sync.WaitGroup
 	for _, w := range f.workers[n:] {
+		w.begun()
 		stopping.Go(w.stop)
 	}
 	stopping.Wait()
@@ -328,7 +335,7 @@ func TestVerbsUnderLoad(t *testing.T) {
 			f.verb("resume", name)
 			did["pause"]++
 		},
-		func() { divisor = 2 + f.r.IntN(4); deploy(); did["deploy"]++ },
+		func() { divisor = 2 + (divisor-1+f.r.IntN(3))%4; deploy(); did["deploy"]++ }, // another one than before
 		func() { try("backfill", one(again), "--detach") },
 		func() { try("replay", one(again), "--from-start", "--detach") },
 		func() { f.verb("rollback", "part"); did["rollback"]++ },
@@ -342,21 +349,21 @@ func TestVerbsUnderLoad(t *testing.T) {
 		},
 		func() { // a worker stops, and another one comes
 			i := f.r.IntN(len(f.workers))
+			f.workers[i].begun()
 			f.workers[i].stop()
 			f.workers[i] = f.process("worker")
 			did["stop"]++
-		},
-		func() {
-			i := f.r.IntN(len(f.workers))
-			f.workers[i].kill()
-			rest()
-			f.workers[i] = f.process("worker")
-			did["kill"]++
 		},
 	}
 	for i, end := 0, time.Now().Add(*verbsFor); time.Now().Before(end) || i < 2*len(verbs); i++ {
 		verbs[i%len(verbs)]()
 		rest()
+		if f.r.IntN(2) == 0 { // in the midst of what was begun
+			k := f.r.IntN(len(f.workers))
+			f.workers[k].kill()
+			f.workers[k] = f.process("worker")
+			did["kill"]++
+		}
 	}
 	stop()
 	n := ticks()
