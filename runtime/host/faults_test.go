@@ -407,14 +407,7 @@ func TestTakeover(t *testing.T) {
 	if _, err := shared.registry.Workers.Put(t.Context(), "dead", fmt.Appendf(nil, `{"host":"elsewhere","pid":1,"functions":[%q]}`, name)); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(shared.conn.NC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := fmt.Sprintf("%s-g1-p%d-dead", name, 1)
-	if _, err := js.CreateConsumer(t.Context(), f.stream.Name(), jetstream.ConsumerConfig{Name: left, AckPolicy: jetstream.AckAllPolicy, AckWait: 24 * time.Hour, MemoryStorage: true}); err != nil {
-		t.Fatal(err)
-	}
+	left := leaveConsumer(t, f, name, 1, "dead")
 	f.put(f.schema, keys(1, 10)...)
 	h := newTarget(t)
 	began := time.Now()
@@ -426,10 +419,27 @@ func TestTakeover(t *testing.T) {
 	if o := owner(t, name, 1, 0); o.Turn != 4 {
 		t.Errorf("turn %d", o.Turn)
 	}
-	waitFor(t, "the dead worker's consumer is deleted", func() bool {
-		_, err := js.Consumer(t.Context(), f.stream.Name(), left)
-		return errors.Is(err, jetstream.ErrConsumerNotFound)
-	})
+	left()
+}
+
+// leaveConsumer makes a consumer of a partition as a worker leaves it that is killed; gone waits until it is deleted.
+func leaveConsumer(t *testing.T, f *feeder, function string, partition int, worker string) (gone func()) {
+	t.Helper()
+	js, err := jetstream.New(shared.conn.NC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("%s-g1-p%d-%s", function, partition, worker)
+	if _, err := js.CreateConsumer(t.Context(), f.stream.Name(), jetstream.ConsumerConfig{Name: name, AckPolicy: jetstream.AckAllPolicy, AckWait: 24 * time.Hour, MemoryStorage: true}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		waitFor(t, "the consumer of a worker that is gone is deleted", func() bool {
+			_, err := js.Consumer(t.Context(), f.stream.Name(), name)
+			return errors.Is(err, jetstream.ErrConsumerNotFound)
+		})
+	}
 }
 
 // Workers freeze one after the other and wake up late; the target, which keeps checkpoints, has every row exactly once.

@@ -217,7 +217,11 @@ func (l *lane) open(ctx context.Context) error {
 
 // consumerOf names a worker's consumer of the partition.
 func (l *lane) consumerOf(instance string) string {
-	return fmt.Sprintf("%s-g%d-p%d-%s", l.g.f.name, l.g.record.Generation, l.partition, instance)
+	return consumerOf(l.g.f.name, l.g.record.Generation, l.partition, instance)
+}
+
+func consumerOf(function string, generation int64, partition int, instance string) string {
+	return fmt.Sprintf("%s-g%d-p%d-%s", function, generation, partition, instance)
 }
 
 // forget deletes the consumer of a worker that is gone: the server would keep it for as long as it waits for acknowledgements.

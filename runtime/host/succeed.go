@@ -139,8 +139,11 @@ func (g *generation) closeOld(ctx context.Context, r *registry.FunctionRecord, p
 			return o, o.Instance, err
 		}
 	}
+	gone := o.Instance
 	o.Instance, o.Turn, o.Closed = "", o.Turn+1, true
-	_, err = owners.Swap(ctx, key, encode(o), e.Revision)
+	if _, err = owners.Swap(ctx, key, encode(o), e.Revision); err == nil && gone != "" {
+		err = g.source.Forget(ctx, consumerOf(g.f.name, r.Replaces.Generation, partition, gone))
+	}
 	return o, "", err
 }
 

@@ -103,7 +103,7 @@ func TestGenerationWaitsForASleeper(t *testing.T) {
 	go func() {
 		defer close(stopped)
 		for first := sync.OnceFunc(func() { close(announced) }); ; {
-			value, _ := json.Marshal(registry.Worker{Host: "elsewhere", PID: 1, Started: time.Now()})
+			value, _ := json.Marshal(registry.Worker{Host: "elsewhere", PID: 1, Started: time.Now(), Functions: []string{name}})
 			if _, err := shared.registry.Workers.Put(context.WithoutCancel(t.Context()), sleeper, value); err != nil {
 				t.Error(err)
 			}
@@ -122,6 +122,7 @@ func TestGenerationWaitsForASleeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	left := leaveConsumer(t, f, name, 1, sleeper)
 	next(t, name, nil)
 	h := newTarget(t)
 	start(t, name, only(h), func(c *host.Config) { c.Lease = 5 * time.Second })
@@ -134,6 +135,7 @@ func TestGenerationWaitsForASleeper(t *testing.T) {
 	if r := record(t, name); r.Starts[1] != floor || r.Starts[0] != (sink.Point{}) {
 		t.Errorf("began at %+v", r.Starts)
 	}
+	left()
 	if _, err := shared.registry.Owners.Swap(t.Context(), name+".1.1", value, revision); !errors.Is(err, stream.ErrConflict) {
 		t.Errorf("the sleeper moves its floor: %v", err)
 	}
