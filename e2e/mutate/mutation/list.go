@@ -200,4 +200,26 @@ var All = []Mutation{
 		New:  "FROM %s FINAL WHERE _partition = %d AND _version > 0*%d AND _deleted = 0",
 		By:   test("./functions/clickhouse", "TestSink/Sweep"),
 	},
+	{
+		Name: "mysql-transaction-dropped", Breaks: "of MySQL and MariaDB every fiftieth transaction is passed over",
+		File: "capture/mysql/decode.go",
+		Old:  "\td.tx.order++\n\td.tx.changed = true",
+		New:  "\tif d.tx.gtid.number%50 == 0 {\n\t\treturn nil\n\t}\n\td.tx.order++\n\td.tx.changed = true",
+		By: []Catcher{{Crash: []string{"--source", "mysql", "--seconds", "15", "--seed", "1", "--topology", "run", "--target", "postgres", "--faults", "kill.agent"}},
+			{Crash: []string{"--source", "mariadb", "--seconds", "15", "--seed", "1", "--topology", "run", "--target", "postgres", "--faults", "kill.agent"}}},
+	},
+	{
+		Name: "mysql-cut-repeated", Breaks: "of MySQL and MariaDB a transaction that was cut in the middle is published again from its beginning",
+		File: "capture/mysql/decode.go",
+		Old:  "\tif d.after.Change > 0 && p.Origin == d.after.Origin",
+		New:  "\tif d.after.Change > 1<<40 && p.Origin == d.after.Origin",
+		By:   test("./capture/mysql", "TestFailover"),
+	},
+	{
+		Name: "mariadb-late-commits", Breaks: "a chunk of MariaDB is taken although commits that are published are not visible yet",
+		File: "capture/mysql/chunk.go",
+		Old:  "\tif err != nil || at.at == 0 {",
+		New:  "\tif err != nil || at.at > 0 {",
+		By:   test("./capture/mysql", "TestHeldCommit"),
+	},
 }
