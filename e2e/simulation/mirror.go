@@ -351,6 +351,13 @@ func (m *mirror) gone(e *entry) {
 	}
 }
 
+// Newest is where the newest change of the log in the stream was committed.
+func (m *mirror) Newest() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.newest.Commit
+}
+
 // SourceRestored notes that the source went back to where it had been told to forget less.
 func (m *mirror) SourceRestored(confirmed, end uint64) {
 	m.mu.Lock()

@@ -22,10 +22,11 @@ type owners struct {
 	holder map[string]string    // by the record's key; no entry: KV lost what it said
 	until  map[string]time.Time // by key and worker: when the record still named it
 	anyone map[string]time.Time // by key: when it may have named any worker
+	last   map[string]string    // by key: who had it last
 }
 
 func newOwners(c *chance, h *history) *owners {
-	return &owners{c: c, h: h, holder: map[string]string{}, until: map[string]time.Time{}, anyone: map[string]time.Time{}}
+	return &owners{c: c, h: h, holder: map[string]string{}, until: map[string]time.Time{}, anyone: map[string]time.Time{}, last: map[string]string{}}
 }
 
 // Store takes a record of an owner.
@@ -44,6 +45,15 @@ func (o *owners) Store(key string, value []byte) {
 	}
 	if known && before != r.Instance && r.Instance != "" {
 		o.c.count("a partition changes hands")
+		if before == "" && o.last[key] != r.Instance {
+			o.c.count("a partition is released, and another worker takes it")
+		}
+	}
+	if r.Closed {
+		o.c.count("a partition is closed for a newer generation")
+	}
+	if r.Instance != "" {
+		o.last[key] = r.Instance
 	}
 	o.holder[key] = r.Instance
 }

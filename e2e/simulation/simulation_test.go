@@ -182,7 +182,9 @@ func (s *summary) report(t *testing.T) {
 			faults += s.counts[name]
 		}
 	}
-	if s.schedules >= enough {
+	if s.schedules < enough {
+		fmt.Printf("%d schedules are too few to say that each rare path was taken: that needs %d\n", s.schedules, enough)
+	} else {
 		for _, name := range simulation.RarePaths() {
 			if s.counts[name] == 0 {
 				t.Errorf("no schedule has shown: %s", name)

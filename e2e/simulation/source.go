@@ -45,12 +45,10 @@ type database struct {
 	shown     map[event.Table]map[int]row // what snapshots show
 	base      map[event.Table]map[int]row // before the first transaction of the log
 	serial    int
-	revisions map[string]int // by a change's position
-	dead      map[int]bool   // revisions that a restore took back
-	taken     []string       // changes that a restore took back, until an operator looks
-	copied    *copied        // of the whole server
-	latest    int64          // that the clock has ever shown
-	least     int64          // that it will ever show
+	taken     []string // changes that a restore took back, until an operator looks
+	copied    *copied  // of the whole server
+	latest    int64    // that the clock has ever shown
+	least     int64    // that it will ever show
 	slot      bool
 	invalid   bool // the slot is there and of no use
 	confirmed uint64
@@ -59,6 +57,10 @@ type database struct {
 	owner     *connection
 	exported  map[int]row // notes, when the slot was made
 	pending   sync.WaitGroup
+
+	past      sync.Mutex     // of what follows, which others ask for while they hold locks of their own
+	revisions map[string]int // by a change's position
+	dead      map[int]bool   // revisions that a restore took back
 }
 
 // row is a row's value and whether it was written since the table has its last column.
@@ -286,7 +288,9 @@ func (d *database) append(t *transaction) {
 		c := &t.changes[i]
 		c.Position.Commit = t.commit
 		c.Last = i == len(t.changes)-1
+		d.past.Lock()
 		d.revisions[revisionKey(c.Position)] = int(c.CommitMS)
+		d.past.Unlock()
 	}
 	d.log = append(d.log, t)
 	d.wake()
@@ -307,8 +311,8 @@ func (d *database) Revision(e *event.Event) (revision int, ok bool) {
 		n, err := v.Int64()
 		return int(n), there && err == nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.past.Lock()
+	defer d.past.Unlock()
 	p := e.Position
 	if e.Op == event.Truncate {
 		p.Part &^= 255
@@ -319,8 +323,8 @@ func (d *database) Revision(e *event.Event) (revision int, ok bool) {
 
 // Dead says whether a restore took a revision back.
 func (d *database) Dead(revision int) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.past.Lock()
+	defer d.past.Unlock()
 	return d.dead[revision]
 }
 

@@ -79,9 +79,11 @@ func (d *database) rewind(kept int) {
 	}
 	for _, t := range d.log[kept:] {
 		d.taken = append(d.taken, t.ids()...)
+		d.past.Lock()
 		for i := range t.changes {
 			d.dead[int(t.changes[i].CommitMS)] = true
 		}
+		d.past.Unlock()
 	}
 	d.log = d.log[:kept:kept]
 	for t := range d.rows {
@@ -111,21 +113,21 @@ func (d *database) Copy() {
 	d.h.note("source", "a cold copy is made at %X", d.lsn)
 }
 
-// RestoreCopy starts the server on the copy: nothing tells that time has gone back but its log, whose positions are used again.
-func (d *database) RestoreCopy(m *mirror) bool {
+// RestoreCopy starts the server on the copy: nothing tells that time has gone back but its log, whose positions are used again. Not
+// even that does where the copy's slot stands behind the newest change in the stream, at an LSN: such a restore needs an order.
+func (d *database) RestoreCopy(newest uint64) (*copied, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.copied
-	if c == nil || c.timeline != d.timeline { // a copy of another timeline would need the logs of both
-		return false
+	if c == nil || c.timeline != d.timeline || newest < c.confirmed { // a copy of another timeline would need the logs of both
+		return nil, false
 	}
 	d.rewind(c.transactions)
 	d.lsn, d.xid, d.slot, d.invalid, d.confirmed = c.lsn, c.xid, c.slot, c.invalid, c.confirmed
 	d.first = min(d.first, c.lsn)
-	m.SourceRestored(c.confirmed, c.lsn)
 	d.h.note("source", "RESTORED to the cold copy: the log ends at %X, the slot stands at %X (there: %t)", d.lsn, d.confirmed, d.slot)
 	d.wake()
-	return true
+	return c, true
 }
 
 // Taken are the changes that failovers have taken back since the last time.

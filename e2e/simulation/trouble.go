@@ -108,8 +108,11 @@ func (w *world) sourceTrouble() {
 	if w.copies("source") {
 		w.d.Copy()
 	}
-	if c.fault("the source is restored to a copy", "source") && w.d.RestoreCopy(w.m) {
-		c.count("the source is restored from a cold copy")
+	if c.fault("the source is restored to a copy", "source") {
+		if to, done := w.d.RestoreCopy(w.m.Newest()); done {
+			w.m.SourceRestored(to.confirmed, to.lsn)
+			c.count("the source is restored from a cold copy")
+		}
 	}
 	if c.fault("the source's clock jumps", "source") {
 		w.d.Jump(c.between("clock jumps by", "source", -10*time.Minute, 10*time.Minute))
@@ -167,12 +170,15 @@ func RarePaths() []string {
 		"a barrier waits",
 		"a checkpoint covers a batch that comes again",
 		"a chunk is read while a commit does not show",
+		"a backfill of one function comes to its end in a partition",
 		"a function falls out of retention",
 		"a function is deployed later",
 		"a gap is declared",
 		"a group of several messages is published",
 		"a key changes",
 		"a partition changes hands",
+		"a partition is closed for a newer generation",
+		"a partition is released, and another worker takes it",
 		"a change is stored again past a declared gap",
 		"a row goes back by an exception",
 		"a running writer takes another epoch",

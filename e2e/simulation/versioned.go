@@ -63,10 +63,10 @@ func (t *versioned) sweep(s sink.Sweep) {
 func (t *versioned) Covers(e *event.Event, _ int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch e.Op {
-	case event.Mark:
+	if e.Op == event.Mark {
 		return true
-	case event.Truncate:
+	}
+	if e.Op == event.Truncate {
 		older := cmp.Or(e.Cutoff, e.Version)
 		for k, d := range t.docs {
 			if k.table == e.Table && d.partition == e.Partition && d.version < older && !d.deleted && t.had[k] == 0 {
