@@ -107,7 +107,9 @@ func (l *lane) prove(ctx context.Context, sequence uint64) error {
 		return err
 	}
 	if end.First > l.proven+1 {
-		return l.fell(ctx, end)
+		if err := l.fell(ctx, end); err != nil {
+			return err
+		}
 	}
 	l.proven = sequence
 	return nil

@@ -56,7 +56,7 @@ func (l *lane) healed(ctx context.Context, end stream.End) (by string, err error
 	return l.healing(ctx, &r, end)
 }
 
-// healing names the backfill among those of the record that lies wholly in the stream and was begun when this partition's place was in it.
+// healing names the backfill among those of the record that lies wholly in the stream: it was begun when all that is gone had been stored.
 func (l *lane) healing(ctx context.Context, r *registry.FunctionRecord, end stream.End) (by string, err error) {
 	for _, b := range r.Backfills {
 		if !b.Full() {
@@ -66,7 +66,7 @@ func (l *lane) healing(ctx context.Context, r *registry.FunctionRecord, end stre
 		if err != nil {
 			return "", err
 		}
-		if from+1 >= end.First && from >= l.read.Sequence {
+		if from+1 >= end.First {
 			return fmt.Sprintf("backfill %d", b.ID), nil
 		}
 	}
@@ -161,17 +161,19 @@ func (l *lane) unreadable(ctx context.Context) (why string, err error) {
 	return "", nil
 }
 
-// fell is what it means that retention removed what this partition has not read: the way on is through its start, if something stands in
-// for that.
+// fell is what it means that retention passed something which this partition is not known to have read: nothing, if a reading of the tables
+// stands in for that.
 func (l *lane) fell(ctx context.Context, end stream.End) error {
 	by, err := l.healed(ctx, end)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case by != "":
-		return fmt.Errorf("%w: retention removed what comes next, and %s stands in for it", errReopen, by)
 	}
-	return l.lost(ctx, end)
+	if by == "" {
+		return l.lost(ctx, end)
+	}
+	l.log.InfoContext(ctx, "retention removed what may not have been read; a reading of the tables in the stream stands in for it",
+		"proven", l.proven, "first", end.First, "by", by)
+	return nil
 }
 
 // lost halts the function, and says what heals it.
