@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/runtime/failpoint"
 )
 
@@ -139,8 +140,9 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		return err
 	}
 	order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]
+	target := w.Targets[r.IntN(len(w.Targets))]
 	if order != nil {
-		order = append(order, w.Targets[r.IntN(len(w.Targets))].Function, "--detach")
+		order = append(order, target.Function, "--detach")
 	}
 	if t.way == moving {
 		if _, err := w.recovered(ctx); err != nil { // it has all partitions
@@ -148,7 +150,17 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		}
 		release()
 	}
-	return w.diesAt(ctx, p, name, t, order, from)
+	began := time.Now()
+	if err := w.diesAt(ctx, p, name, t, order, from); err != nil || t.way != succeeding || target.Kind != "postgres" {
+		return err
+	}
+	// What is replayed into PostgreSQL in place goes back, and comes to the newest state in order.
+	release()
+	if err := w.settled(ctx, target); err != nil {
+		return err
+	}
+	w.allow(target.Function, began, target.Function+" was replayed in place", check.Backwards, check.Undurable)
+	return nil
 }
 
 // diesAt does what leads to the failpoint, and waits for the end there.
