@@ -46,7 +46,7 @@ func (s *MySQLSampler) Look(ctx context.Context) (err error) {
 		}
 	}
 	c := s.c
-	defer context.AfterFunc(ctx, func() { _ = c.Conn.Close() })() // ends a query that takes too long
+	defer context.AfterFunc(ctx, func() { _ = c.Conn.Conn.Close() })() // ends a query that takes too long
 	newest := make([]string, len(shop.Tables))
 	for i, t := range shop.Tables {
 		newest[i] = "(SELECT COALESCE(MAX(`" + shop.Change + "`), 0) FROM `" + t.Name + "`)"

@@ -201,7 +201,7 @@ func (d *mysql) use(ctx context.Context, s *servers.Server, user string, f func(
 		return fmt.Errorf("reach the source: %w", err)
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Conn.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = c.Conn.Conn.Close() })()
 	if err := c.UseDB("shop"); err != nil {
 		return fmt.Errorf("reach the source: %w", err)
 	}

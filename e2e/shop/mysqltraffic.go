@@ -32,7 +32,7 @@ func (t *Traffic) mysqlWriter(ctx context.Context, r *rand.Rand) error {
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.Conn.Close() })() // a statement may wait for long, a commit for a replica
+	defer context.AfterFunc(ctx, func() { _ = c.Conn.Conn.Close() })() // a statement may wait for long, a commit for a replica
 	for ctx.Err() == nil {
 		if err := t.pace(ctx); err != nil {
 			return nil
