@@ -25,11 +25,13 @@ import (
 type lent struct {
 	testing.TB
 	cleanups []func()
+	failed   bool // some test did: the servers' logs are told
 }
 
-func (*lent) Helper()            {}
-func (*lent) Failed() bool       { return false }
-func (l *lent) Cleanup(f func()) { l.cleanups = append(l.cleanups, f) }
+func (*lent) Helper()                      {}
+func (l *lent) Failed() bool               { return l.failed }
+func (l *lent) Cleanup(f func())           { l.cleanups = append(l.cleanups, f) }
+func (*lent) Logf(format string, a ...any) { fmt.Fprintf(os.Stderr, format+"\n", a...) }
 
 // flavor is MySQL or MariaDB, with the servers of all tests.
 type flavor struct {
@@ -62,6 +64,7 @@ func TestMain(m *testing.M) {
 	certificates = dir
 	status := m.Run()
 	for _, f := range flavors {
+		f.life.failed = status != 0
 		for _, end := range slices.Backward(f.life.cleanups) {
 			end()
 		}
