@@ -116,40 +116,52 @@ func (g *generation) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = g.insist(ctx, again, func() error {
-		g.handler, err = g.host.cfg.NewHandler(ctx, spec)
+	if err := g.insist(ctx, again, func() error { return g.open(ctx) }); err != nil {
 		return err
-	})
+	}
+	g.writer = newWriter(g)
+	return nil
+}
+
+// open makes the handler and lets it look at its target. It is made anew at each attempt, since what the specification refers to
+// (a password, an address) may be another one by then.
+func (g *generation) open(ctx context.Context) error {
+	handler, err := g.host.cfg.NewHandler(ctx, g.spec)
 	if err != nil {
 		return err
 	}
-	g.sweeper, _ = g.handler.(sink.Sweeper)
-	g.points, _ = g.handler.(sink.Checkpointer)
-	if spec.Ordering == registry.OrderSource {
+	if err := g.fits(ctx, handler); err != nil {
+		if c, ok := handler.(sink.Closer); ok {
+			c.Close()
+		}
+		return err
+	}
+	g.handler = handler
+	g.sweeper, _ = handler.(sink.Sweeper)
+	g.points, _ = handler.(sink.Checkpointer)
+	return nil
+}
+
+// fits says what keeps a handler from serving the function.
+func (g *generation) fits(ctx context.Context, handler sink.Handler) error {
+	if g.spec.Ordering == registry.OrderSource {
 		var able bool
-		if g.sequencer, able = g.handler.(sink.Sequencer); !able {
-			return haltError{fmt.Errorf("a target of this kind (%s) does not keep transactions: take `ordering: source` out of the function and deploy it", spec.To.Kind())}
+		if g.sequencer, able = handler.(sink.Sequencer); !able {
+			return sink.Halt(fmt.Errorf("a target of this kind (%s) does not keep transactions: take `ordering: source` out of the function and deploy it", g.spec.To.Kind()))
 		}
 	}
-	g.writer = newWriter(g)
-	check, ok := g.handler.(sink.Checker)
+	check, ok := handler.(sink.Checker)
 	if !ok {
 		return nil
 	}
-	err = g.insist(ctx, again, func() error {
-		known, err := registry.NewestSchemas(ctx, g.host.schemas.bucket, spec)
-		if err != nil {
-			return fmt.Errorf("read schemas: %w", err)
-		}
-		if known, err = g.shapes.schemas(known); err != nil {
-			return sink.Halt(err)
-		}
-		return check.Check(ctx, known)
-	})
-	if c, ok := g.handler.(sink.Closer); ok && err != nil {
-		c.Close()
+	known, err := registry.NewestSchemas(ctx, g.host.schemas.bucket, g.spec)
+	if err != nil {
+		return fmt.Errorf("read schemas: %w", err)
 	}
-	return err
+	if known, err = g.shapes.schemas(known); err != nil {
+		return sink.Halt(err)
+	}
+	return check.Check(ctx, known)
 }
 
 // insist tries until it works; an error that says halt is a haltError.

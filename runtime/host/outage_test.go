@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/host"
+	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -88,4 +90,42 @@ func (h *throttled) Handle(ctx context.Context, b sink.Batch) error {
 		}
 	}
 	return h.target.Handle(ctx, b)
+}
+
+// checked is a target that looks before it writes, and knows whether it was closed.
+type checked struct {
+	*target
+	err    error
+	closed *atomic.Int64
+}
+
+func (c checked) Check(context.Context, []*event.Schema) error { return c.err }
+func (c checked) Close()                                       { c.closed.Add(1) }
+
+// A password that was wrong when the function started is read again at each attempt.
+func TestChangedReference(t *testing.T) {
+	t.Parallel()
+	f := newFeeder(t, stream.Settings{Partitions: 1})
+	f.put(f.schema, keys(1, 10)...)
+	name := newFunction(t, f, "$.public.orders", "")
+	h := newTarget(t)
+	var wrong atomic.Bool
+	var made, closed atomic.Int64
+	wrong.Store(true)
+	start(t, name, only(h), func(c *host.Config) {
+		c.RetryMin, c.RetryMax = time.Millisecond, 20*time.Millisecond
+		c.NewHandler = func(context.Context, *registry.Function) (sink.Handler, error) {
+			made.Add(1)
+			if wrong.Load() {
+				return checked{h, errors.New("the target is not there"), &closed}, nil
+			}
+			return checked{h, nil, &closed}, nil
+		}
+	})
+	waitFor(t, "three attempts", func() bool { return made.Load() >= 3 })
+	wrong.Store(false)
+	h.complete(t, f.events)
+	if m, c := made.Load(), closed.Load(); c != m-1 {
+		t.Errorf("%d of %d handlers were closed, want all but the last", c, m)
+	}
 }
