@@ -44,6 +44,8 @@ type (
 	Sweeper = sink.Sweeper
 	// Sweep is what a Sweeper is asked for.
 	Sweep = sink.Sweep
+	// Previewer shows what it would send, and sends nothing: for `runnel dry-run` and `runnel test`.
+	Previewer = sink.Previewer
 	// Checkpointer keeps its place in the stream in the same transaction as the data.
 	Checkpointer = sink.Checkpointer
 	// Claim opens a partition in a Checkpointer.
