@@ -19,6 +19,10 @@ var errRenew = errors.New("a new slot is needed to load the tables without a key
 // epochs count seconds from here, by the source server's clock, so that they also grow where stream and KV lost theirs.
 var epochs = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 
+// unknownStarts is how many writers may have begun whose records a power loss took, where the stream that knew them is gone too. A
+// function that read one of their fences would take the new stream for that one's.
+const unknownStarts = 16
+
 // plan is how a start goes on.
 type plan struct {
 	group     event.Group    // of the last message, or where the log begins
@@ -153,6 +157,7 @@ func (a *Agent) resume(ctx context.Context, log Log, info Info, rec record) (pla
 		return p, begin(log)
 	case end.Message == nil && end.Last < rec.Sequence: // all of it is gone: from where the slot began, if that is still there
 		p.group, p.untouched, p.newLoad, p.load.Sweep = at(p.first), true, true, true
+		p.seen += unknownStarts
 	case end.Message == nil: // retention took everything
 		if p.group, err = rec.group(); err != nil {
 			return p, err
