@@ -80,7 +80,8 @@ func (d *document) checkFunction(f *Function) {
 	for i, pattern := range f.From {
 		source = d.checkFrom(index("from", i), pattern, source)
 	}
-	d.checkTarget(&f.To)
+	d.checkTarget(f)
+	d.checkHandler(f)
 	d.checkRange("batch.rows", f.Batch.Rows, 1, 1_000_000)
 	switch f.Truncate {
 	case "", TruncateApply, TruncateIgnore, TruncateHalt:
@@ -127,15 +128,17 @@ func (d *document) checkFrom(path, pattern, source string) string {
 	return source
 }
 
-func (d *document) checkTarget(t *Target) {
-	targets := 0
+func (d *document) checkTarget(f *Function) {
+	t, targets := &f.To, 0
 	for _, set := range []bool{t.Elasticsearch != nil, t.ClickHouse != nil, t.Postgres != nil} {
 		if set {
 			targets++
 		}
 	}
 	if d.places["to"] == nil {
-		d.missing("to", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres", d)
+		if d.places["handler"] == nil && !d.meant["handler"] {
+			d.missing("to", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres, or handler: with the name of one of your own", d)
+		}
 		return
 	}
 	if targets > 1 {

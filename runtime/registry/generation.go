@@ -14,7 +14,7 @@ import (
 // in its place where other tables, rows or columns are wanted, or another order. It gives what follows, for people.
 func (r *Registry) change(ctx context.Context, before, after *Function, record *FunctionRecord) (note string, err error) {
 	kind, url, name := before.To.place()
-	if k, u, n := after.To.place(); k != kind || u != url || n != name {
+	if k, u, n := after.To.place(); k != kind || u != url || n != name || before.Handler != after.Handler {
 		return "", refused("function %q: its target cannot change in place: the new one would lack what was written so far; deploy it under a new name, and delete this one", after.Name)
 	}
 	if before.Source() != after.Source() {
@@ -98,7 +98,7 @@ func (r *FunctionRecord) Renew(f *Function, now time.Time) {
 func (r *FunctionRecord) succeed(before, after *Function, now time.Time) {
 	if !r.Waits {
 		r.Replaces, r.Back = &Replaced{Generation: r.Generation, One: before.Ordering == OrderSource, Back: r.Back}, false
-		r.Replay = nil
+		r.Replay, r.Swap = nil, nil
 	}
 	r.Generation, r.Waits = max(r.Generation+1, now.Unix()), true
 	r.Back = r.Back || r.Replaces.One != (after.Ordering == OrderSource)

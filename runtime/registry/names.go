@@ -54,7 +54,7 @@ func (f *Function) Matches(t event.Table) bool {
 // unless it is one and the same for all of the function's tables.
 func (d *document) checkNames(f *Function) {
 	kind, _, template := f.To.place()
-	if kind == "" {
+	if template == "" {
 		return
 	}
 	field := map[string]string{"elasticsearch": "index", "clickhouse": "table", "postgres": "table"}[kind]
@@ -94,6 +94,9 @@ type destination struct{ kind, url, name string }
 
 func (f *Function) destinations() []destination {
 	kind, url, template := f.To.place()
+	if template == "" { // no place of a row
+		return nil
+	}
 	var all []destination
 	for _, from := range f.From {
 		p, ok := parsePattern(from)

@@ -46,6 +46,8 @@ type FunctionRecord struct {
 	Waits     bool         `json:"waits,omitempty"`     // until every owner of that one has stopped; then Starts says how far it had come
 	Back      bool         `json:"back,omitempty"`      // it begins below where that one had come
 	Replay    *Replay      `json:"replay,omitempty"`    // that it began with
+	Copy      *Copy        `json:"copy,omitempty"`      // it fills a target that comes in the place of another function's
+	Swap      *Swap        `json:"swap,omitempty"`      // its own copy comes, or came, in its place as the generation begins
 	Backfills []Backfill   `json:"backfills,omitempty"` // that were ordered for it; the agent says which are done
 	Workers   int          `json:"workers,omitempty"`   // at most so many have partitions of it; 0: no bound
 	Updated   time.Time    `json:"updated"`
@@ -114,6 +116,7 @@ type Worker struct {
 	Started time.Time `json:"started"`
 
 	Functions []string          `json:"functions,omitempty"` // those that it hosts; none: all
+	Handlers  []string          `json:"handlers,omitempty"`  // of its own, and it hosts functions of these only; none: those whose target Runnel knows
 	Labels    map[string]string `json:"labels,omitempty"`
 	Leaving   bool              `json:"leaving,omitempty"` // it stops: its partitions are for others
 	Owns      map[string][]int  `json:"owns,omitempty"`    // its partitions, by <function>.<generation> of all that it is ready for
@@ -121,9 +124,18 @@ type Worker struct {
 	Status map[string]FunctionStatus `json:"status"` // by function
 }
 
-// Fits says whether a worker may host a function: it was not told to host others only, and has the labels that the function asks for.
+// Has says whether a worker can make the handler that a function names; "" is that of a target that Runnel knows.
+func (w *Worker) Has(handler string) bool {
+	if handler == "" {
+		return len(w.Handlers) == 0
+	}
+	return slices.Contains(w.Handlers, handler)
+}
+
+// Fits says whether a worker may host a function: it can make its handler, was not told to host others only, and has the labels that
+// the function asks for.
 func (w *Worker) Fits(f *Function) bool {
-	if len(w.Functions) > 0 && !slices.Contains(w.Functions, f.Name) {
+	if !w.Has(f.Handler) || len(w.Functions) > 0 && !slices.Contains(w.Functions, f.Name) {
 		return false
 	}
 	for k, v := range f.Labels {

@@ -110,5 +110,5 @@ func literalPassword(rest string) bool {
 
 // suggestion is a name for the variable: to.postgres.url becomes POSTGRES_URL.
 func suggestion(path string) string {
-	return strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(path, "to."), ".", "_"))
+	return strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(strings.TrimPrefix(strings.TrimPrefix(path, "to."), "config.")))
 }

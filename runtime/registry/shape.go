@@ -106,7 +106,13 @@ func (f *Function) Takes(op event.Op) bool {
 }
 
 // References are the values of the function that may hold references.
-func (f *Function) References() []string { return append(f.To.References(), f.Mask.Salt) }
+func (f *Function) References() []string {
+	references := append(f.To.References(), f.Mask.Salt)
+	for _, name := range slices.Sorted(maps.Keys(f.Config)) {
+		references = append(references, f.Config[name])
+	}
+	return references
+}
 
 // sameShape says whether two specifications make the same of an event.
 func (f *Function) sameShape(g *Function) bool {

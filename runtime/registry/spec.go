@@ -62,7 +62,7 @@ type SnapshotSettings struct {
 type Function struct {
 	Name     string   `yaml:"name"`
 	From     []string `yaml:"from"` // <source>.<schema>.<table>, * per token; one value or a list
-	To       Target   `yaml:"to"`
+	To       Target   `yaml:"to"`   // a target that Runnel knows
 	Batch    Batching `yaml:"batch"`
 	Ordering string   `yaml:"ordering"` // key (default): events of a key in order, keys in parallel | source: whole transactions, as they were committed
 	Rate     Rate     `yaml:"rate"`     // events a second at most, of all workers together; default 0: no limit; accepts 500/s, 30/m
@@ -75,6 +75,17 @@ type Function struct {
 	Mask    Masking       `yaml:"mask"`    // hidden values
 
 	Labels map[string]string `yaml:"labels"` // that a worker must have to host it: runnel worker --labels
+
+	Handler string            `yaml:"handler"` // instead of to: the name of a handler in a binary of your own
+	Config  map[string]string `yaml:"config"`  // settings of that handler; secrets are references
+}
+
+// Target says where the function writes, for people: the kind of its target, or its handler.
+func (f *Function) Target() string {
+	if f.Handler != "" {
+		return "handler " + f.Handler
+	}
+	return f.To.Kind()
 }
 
 // Source is the name of the source that the function reads from.
