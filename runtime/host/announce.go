@@ -81,7 +81,7 @@ func (h *Host) put(ctx context.Context, status map[string]registry.FunctionStatu
 	name, _ := os.Hostname()
 	_, err := h.cfg.World.Bucket(registry.BucketWorkers).Put(ctx, h.instance, encode(registry.Worker{
 		Host: name, PID: os.Getpid(), Space: processSpace(), Started: started,
-		Functions: h.cfg.Functions, Labels: h.cfg.Labels, Leaving: h.leaving.Load(), Owns: h.owns(), Status: status,
+		Functions: h.cfg.Functions, Handlers: h.cfg.Handlers, Labels: h.cfg.Labels, Leaving: h.leaving.Load(), Owns: h.owns(), Status: status,
 	}))
 	return err
 }

@@ -20,6 +20,10 @@ type Config struct {
 	// Functions are the names of the functions to host; none means all.
 	Functions []string
 
+	// Handlers are the names of the handlers that NewHandler can make: functions that name one of them are hosted here, and no
+	// others. None means the functions whose targets Runnel knows.
+	Handlers []string
+
 	// Labels are what functions may ask of a worker in their specification.
 	Labels map[string]string
 

@@ -60,8 +60,10 @@ func (f *function) run(ctx context.Context) {
 	told := registry.State("")
 	for ctx.Err() == nil {
 		r, ok := f.record()
-		if ok && f.elsewhere(r) {
-			r, ok = registry.FunctionRecord{Reason: "it asks for workers with other labels"}, false
+		if ok {
+			if why := f.elsewhere(r); why != "" {
+				r, ok = registry.FunctionRecord{Reason: why}, false
+			}
 		}
 		if r.State != told {
 			told = r.State
@@ -78,11 +80,20 @@ func (f *function) run(ctx context.Context) {
 	}
 }
 
-// elsewhere says whether the function asks for labels that this worker does not have. A specification that cannot be read asks for
-// none: it halts.
-func (f *function) elsewhere(r registry.FunctionRecord) bool {
+// elsewhere says why this worker is not the one to host the function; "" where it is. A specification that cannot be read halts it, but
+// for its handler: that one may be of a newer version of Runnel, which other workers run.
+func (f *function) elsewhere(r registry.FunctionRecord) string {
+	here := &registry.Worker{Labels: f.host.cfg.Labels, Handlers: f.host.cfg.Handlers}
 	spec, err := registry.ParseFunction(f.name, r.Spec)
-	return err == nil && !(&registry.Worker{Labels: f.host.cfg.Labels}).Fits(spec)
+	switch handler := registry.HandlerOf(r.Spec); {
+	case !here.Has(handler) && handler == "":
+		return "its target is for runnel worker"
+	case !here.Has(handler):
+		return "it asks for workers with the handler " + handler
+	case err == nil && !here.Fits(spec):
+		return "it asks for workers with other labels"
+	}
+	return ""
 }
 
 func (f *function) tell(s registry.State, reason string) {

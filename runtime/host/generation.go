@@ -147,7 +147,7 @@ func (g *generation) fits(ctx context.Context, handler sink.Handler) error {
 	if g.spec.Ordering == registry.OrderSource {
 		var able bool
 		if g.sequencer, able = handler.(sink.Sequencer); !able {
-			return sink.Halt(fmt.Errorf("a target of this kind (%s) does not keep transactions: take `ordering: source` out of the function and deploy it", g.spec.To.Kind()))
+			return sink.Halt(fmt.Errorf("a target of this kind (%s) does not keep transactions: take `ordering: source` out of the function and deploy it", g.spec.Target()))
 		}
 	}
 	check, ok := handler.(sink.Checker)
