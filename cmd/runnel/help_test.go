@@ -11,7 +11,7 @@ import (
 // Each command has an example; what changes anything can be tried without, and what lists can be read by programs.
 func TestConventions(t *testing.T) {
 	t.Parallel()
-	const never = "runnel, runnel run, runnel capture, runnel worker, runnel tail, runnel version, runnel completion, runnel help, runnel dlq show, "
+	const never = "runnel, runnel run, runnel capture, runnel worker, runnel tail, runnel schema, runnel version, runnel completion, runnel help, runnel dlq show, "
 	const lists = "runnel list, runnel describe, runnel doctor, runnel dlq list, "
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

@@ -88,7 +88,7 @@ PostgreSQL, through NATS JetStream.`,
 	grouped(root, "Run:", newRun(), newCapture(), newWorker())
 	grouped(root, "Deploy and change:", newDeploy(), newBackfill(), newReplay(), newRollback(), newScale(), newPause(), newResume(), newDelete())
 	grouped(root, "Look:", newList(), newDescribe(), newTail(), newDLQ(), newDoctor())
-	grouped(root, "Other:", newCompletion(), newVersion())
+	grouped(root, "Other:", newSchema(), newCompletion(), newVersion())
 	root.SetHelpCommandGroupID("Other:")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetUsageTemplate(root.UsageTemplate() + conventions)

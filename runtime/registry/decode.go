@@ -25,7 +25,8 @@ type document struct {
 	places  map[string]ast.Node // by path: to.postgres.url, from[1]
 	meant   map[string]bool     // paths that an unknown field was most likely meant to be
 	faults  Faults
-	broken  bool // has faults of its own: what others say about it would mislead
+	files   []string // that a test names
+	broken  bool     // has faults of its own: what others say about it would mislead
 }
 
 func (d *document) String() string {
@@ -116,6 +117,10 @@ func (d *document) decode(n ast.Node, v reflect.Value, path string) {
 	if n = d.plain(n); n == nil {
 		return
 	}
+	if v.Type() == reflect.TypeFor[JSON]() {
+		d.decodeRow(n, v, path)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -125,6 +130,10 @@ func (d *document) decode(n ast.Node, v reflect.Value, path string) {
 	case reflect.Slice:
 		if v.Type() == reflect.TypeFor[[]Computation]() {
 			d.decodePairs(n, path, func(column, text string) { v.Set(reflect.Append(v, reflect.ValueOf(Computation{column, text}))) })
+			return
+		}
+		if v.Type() == reflect.TypeFor[[]TypedColumn]() {
+			d.decodePairs(n, path, func(column, text string) { v.Set(reflect.Append(v, reflect.ValueOf(TypedColumn{column, text}))) })
 			return
 		}
 		d.decodeList(n, v, path)
@@ -264,16 +273,18 @@ func describe(n ast.Node) string {
 }
 
 func fields(t reflect.Type) []string {
-	names := make([]string, t.NumField())
-	for i := range names {
-		names[i] = t.Field(i).Tag.Get("yaml")
+	var names []string
+	for i := range t.NumField() {
+		if name := t.Field(i).Tag.Get("yaml"); name != "" {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
 func fieldIndex(t reflect.Type, name string) int {
 	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("yaml") == name {
+		if name != "" && t.Field(i).Tag.Get("yaml") == name {
 			return i
 		}
 	}

@@ -15,6 +15,7 @@ import (
 type Files struct {
 	Sources   []Source
 	Functions []Function
+	Tests     []Test            // of ReadTests only
 	Text      map[string]string // "source/<name>" or "function/<name>" to the document's own text, references unresolved
 
 	documents map[string]*document // by the same keys, so that a fault found later still names its place
@@ -24,14 +25,18 @@ type Files struct {
 const (
 	kindSource   = "source"
 	kindFunction = "function"
+	kindTest     = "test"
 )
 
 // ReadFiles reads files (several documents each). All faults are reported at once, each with file:line:column, what was
 // expected and the nearest valid name. References are checked to be references but not resolved.
-func ReadFiles(paths ...string) (*Files, error) {
+func ReadFiles(paths ...string) (*Files, error) { return readFiles(paths, false) }
+
+func readFiles(paths []string, tests bool) (*Files, error) {
 	f := &Files{Text: map[string]string{}, documents: map[string]*document{}}
 	var faults Faults
-	for _, path := range paths {
+	for n := 0; n < len(paths); n++ { // a test names more of them
+		path := paths[n]
 		content, err := os.ReadFile(path)
 		if err != nil {
 			faults = append(faults, Fault{File: path, Text: reason(err)})
@@ -43,6 +48,10 @@ func ReadFiles(paths ...string) (*Files, error) {
 		}
 		for _, d := range documents {
 			f.add(d)
+			if d.kind == kindTest && !tests {
+				d.fault(d.places["kind"], "kind: tests are for `runnel test`; keep them in files of their own")
+			}
+			paths = append(paths, d.beside(paths)...)
 			faults = append(faults, d.faults...)
 			d.broken, d.faults = len(d.faults) > 0, nil
 		}
@@ -96,6 +105,8 @@ func (f *Files) add(d *document) {
 		if f.unique(d) {
 			f.Functions = append(f.Functions, *fn)
 		}
+	case kindTest:
+		f.Tests = append(f.Tests, *d.test(root))
 	case "":
 		d.fault(root, "no kind: expected `kind: source` or `kind: function`")
 	default:
