@@ -99,11 +99,7 @@ func (s *Sink) send(ctx context.Context, in *insert, from, to int) ([]functions.
 	if from == to {
 		return nil, nil
 	}
-	start := 0
-	if from > 0 {
-		start = in.rows[from-1].end
-	}
-	err := s.write(ctx, in, fmt.Sprintf("%s/%d-%d", in.token, from, to), in.body[start:in.rows[to-1].end])
+	err := s.write(ctx, in.request(from, to))
 	err, value := s.classify(err, in.table)
 	switch {
 	case err == nil:
@@ -122,23 +118,42 @@ func (s *Sink) send(ctx context.Context, in *insert, from, to int) ([]functions.
 	return append(a, b...), err
 }
 
-// write sends the rows of one INSERT. They go as they are where the server reads them exactly; else, see table.convert, as a
+// request is one INSERT.
+type request struct {
+	sql  string
+	set  clickhouse.Settings
+	rows []byte // follow the statement as JSONEachRow; nil: they are in it
+}
+
+// request is the INSERT of rows from to to. They go as they are where the server reads them exactly; else, see table.convert, as a
 // literal in the statement.
-func (s *Sink) write(ctx context.Context, in *insert, token string, rows []byte) error {
-	set := maps.Clone(settings)
-	set["insert_deduplication_token"] = token
-	if !in.table.convert {
-		return s.conn.InsertFormat(clickhouse.Context(ctx, clickhouse.WithSettings(set)), "JSONEachRow", in.table.statement, bytes.NewReader(rows))
+func (in *insert) request(from, to int) request {
+	start := 0
+	if from > 0 {
+		start = in.rows[from-1].end
 	}
-	sql := make([]byte, 0, len(rows)+len(rows)/8+1024)
-	sql = append(sql, in.table.statement...)
-	for _, c := range rows {
+	r := request{sql: in.table.statement, set: maps.Clone(settings), rows: in.body[start:in.rows[to-1].end]}
+	r.set["insert_deduplication_token"] = fmt.Sprintf("%s/%d-%d", in.token, from, to)
+	if !in.table.convert {
+		return r
+	}
+	sql := make([]byte, 0, len(r.rows)+len(r.rows)/8+1024)
+	sql = append(sql, r.sql...)
+	for _, c := range r.rows {
 		if c == '\'' || c == '\\' {
 			sql = append(sql, '\\')
 		}
 		sql = append(sql, c)
 	}
-	sql = append(sql, "')"...)
-	set["max_query_size"] = len(sql) + 1
-	return s.conn.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(set)), string(sql))
+	r.sql, r.rows = string(append(sql, "')"...)), nil
+	r.set["max_query_size"] = len(r.sql) + 1
+	return r
+}
+
+func (s *Sink) write(ctx context.Context, r request) error {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(r.set))
+	if r.rows == nil {
+		return s.conn.Exec(ctx, r.sql)
+	}
+	return s.conn.InsertFormat(ctx, "JSONEachRow", r.sql, bytes.NewReader(r.rows))
 }

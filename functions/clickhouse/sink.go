@@ -42,11 +42,12 @@ type Sink struct {
 }
 
 var (
-	_ functions.Handler  = (*Sink)(nil)
-	_ functions.Checker  = (*Sink)(nil)
-	_ functions.Sweeper  = (*Sink)(nil)
-	_ functions.Combiner = (*Sink)(nil)
-	_ functions.Closer   = (*Sink)(nil)
+	_ functions.Handler   = (*Sink)(nil)
+	_ functions.Previewer = (*Sink)(nil)
+	_ functions.Checker   = (*Sink)(nil)
+	_ functions.Sweeper   = (*Sink)(nil)
+	_ functions.Combiner  = (*Sink)(nil)
+	_ functions.Closer    = (*Sink)(nil)
 )
 
 // settings of every statement. A NULL is never replaced by a default, a date never guessed at, a float read to its last bit,
@@ -89,28 +90,11 @@ func (s *Sink) Close() { _ = s.conn.Close() }
 
 // Handle writes a batch with one insert for each table structure in it.
 func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
-	var order []*insert
-	bounds := token(&b)
-	by := map[*event.Schema]*insert{}
-	var failed []functions.Failure
-	for i := range b.Spans {
-		for j := range b.Spans[i].Events {
-			e := &b.Spans[i].Events[j]
-			in := by[e.Schema]
-			if in == nil {
-				t, err := s.ensure(ctx, e.Schema)
-				if err != nil {
-					return err
-				}
-				in = &insert{table: t, token: fmt.Sprintf("%s.%s.%d", bounds, e.Schema.Fingerprint(), len(order))}
-				by[e.Schema], order = in, append(order, in)
-			}
-			if err := in.add(e, b.Spans[i].Partition, i, j); err != nil {
-				failed = append(failed, functions.Failure{Span: i, Event: j, Err: functions.Permanent(err)})
-			}
-		}
+	inserts, failed, err := collect(&b, func(schema *event.Schema) (*table, error) { return s.ensure(ctx, schema) })
+	if err != nil {
+		return err
 	}
-	for _, in := range order {
+	for _, in := range inserts {
 		f, err := s.send(ctx, in, 0, len(in.rows))
 		if err != nil {
 			return err
@@ -121,4 +105,28 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 		return &functions.BatchError{Failed: failed}
 	}
 	return nil
+}
+
+// collect makes the inserts of a batch, and tells which events cannot be in them.
+func collect(b *functions.Batch, tableOf func(*event.Schema) (*table, error)) (order []*insert, failed []functions.Failure, err error) {
+	bounds := token(b)
+	by := map[*event.Schema]*insert{}
+	for i := range b.Spans {
+		for j := range b.Spans[i].Events {
+			e := &b.Spans[i].Events[j]
+			in := by[e.Schema]
+			if in == nil {
+				t, err := tableOf(e.Schema)
+				if err != nil {
+					return nil, nil, err
+				}
+				in = &insert{table: t, token: fmt.Sprintf("%s.%s.%d", bounds, e.Schema.Fingerprint(), len(order))}
+				by[e.Schema], order = in, append(order, in)
+			}
+			if err := in.add(e, b.Spans[i].Partition, i, j); err != nil {
+				failed = append(failed, functions.Failure{Span: i, Event: j, Err: functions.Permanent(err)})
+			}
+		}
+	}
+	return order, failed, nil
 }

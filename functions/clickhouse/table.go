@@ -57,24 +57,7 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*table, error)
 	if t := s.known[schema]; t != nil {
 		return t, nil
 	}
-	t := &table{plain: strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.template)}
-	t.name = quote(s.database) + "." + quote(t.plain)
-	var want []column
-	for _, k := range schema.KeyColumns() {
-		t.key = append(t.key, schema.Columns[k].Name)
-	}
-	for _, c := range schema.Columns {
-		typ := typeOf(c)
-		if c.Key == 0 {
-			typ = "Nullable(" + typ + ")"
-		}
-		want = append(want, column{c.Name, typ})
-	}
-	sorting := t.key
-	if t.keyless = len(t.key) == 0; t.keyless {
-		want, sorting = append(want, column{"_row", "String"}), []string{"_row"}
-	}
-	want = append(want, ours...)
+	t, want, sorting := s.derive(schema)
 	have, err := s.columns(ctx, t)
 	if err != nil {
 		return nil, err
@@ -92,6 +75,35 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*table, error)
 	if err != nil {
 		return nil, err
 	}
+	t.complete(want, have, s.http)
+	s.known[schema] = t
+	return t, nil
+}
+
+// derive says where a schema's rows go, and what that must look like.
+func (s *Sink) derive(schema *event.Schema) (t *table, want []column, sorting []string) {
+	t = &table{plain: strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.template)}
+	t.name = quote(s.database) + "." + quote(t.plain)
+	for _, k := range schema.KeyColumns() {
+		t.key = append(t.key, schema.Columns[k].Name)
+	}
+	for _, c := range schema.Columns {
+		typ := typeOf(c)
+		if c.Key == 0 {
+			typ = "Nullable(" + typ + ")"
+		}
+		want = append(want, column{c.Name, typ})
+	}
+	sorting = t.key
+	if t.keyless = len(t.key) == 0; t.keyless {
+		want, sorting = append(want, column{"_row", "String"}), []string{"_row"}
+	}
+	want = append(want, ours...)
+	return t, want, sorting
+}
+
+// complete makes of the columns that are there, or will be, how rows are written.
+func (t *table) complete(want []column, have map[string]string, http bool) {
 	names := make([]string, len(want))
 	for i, c := range want {
 		names[i] = quote(c.name)
@@ -99,9 +111,7 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*table, error)
 			t.ranges = append(t.ranges, ranged{c.name, typ})
 		}
 	}
-	t.insertion(names, want, have, s.http)
-	s.known[schema] = t
-	return t, nil
+	t.insertion(names, want, have, http)
 }
 
 // insertion makes the INSERT. Before 26.8, formats read a third of all floats with an error in the last place, and the setting

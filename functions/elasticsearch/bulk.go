@@ -56,7 +56,11 @@ func (w *bulk) add(ix *index, e *event.Event, span, at int) error {
 	return nil
 }
 
-// part is the request of items from to to.
+// request is that of items from to to.
+func (w *bulk) request(from, to int) esapi.BulkRequest {
+	return esapi.BulkRequest{Body: bytes.NewReader(w.part(from, to)), FilterPath: []string{"errors", "items.*.status", "items.*.error"}}
+}
+
 func (w *bulk) part(from, to int) []byte {
 	start := 0
 	if from > 0 {
@@ -86,7 +90,7 @@ func (s *Sink) sendPart(ctx context.Context, w *bulk, from, to int) ([]functions
 	if from == to {
 		return nil, nil
 	}
-	res, err := esapi.BulkRequest{Body: bytes.NewReader(w.part(from, to)), FilterPath: []string{"errors", "items.*.status", "items.*.error"}}.Do(ctx, s.client)
+	res, err := w.request(from, to).Do(ctx, s.client)
 	if err != nil {
 		return nil, fmt.Errorf("elasticsearch: bulk request: %w", err)
 	}

@@ -110,9 +110,9 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*index, error)
 	if ix := s.known[schema]; ix != nil {
 		return ix, s.same(ctx, ix)
 	}
-	name := strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.index)
-	if err := legal(name, schema.Table); err != nil {
-		return nil, functions.Halt(err)
+	name, err := s.nameOf(schema)
+	if err != nil {
+		return nil, err
 	}
 	ix := s.indexes[name]
 	if ix != nil {
@@ -146,6 +146,15 @@ func (s *Sink) ensure(ctx context.Context, schema *event.Schema) (*index, error)
 	}
 	s.known[schema] = ix
 	return ix, nil
+}
+
+// nameOf is the index that a schema's rows go to.
+func (s *Sink) nameOf(schema *event.Schema) (string, error) {
+	name := strings.NewReplacer("{schema}", schema.Table.Schema, "{table}", schema.Table.Name).Replace(s.index)
+	if err := legal(name, schema.Table); err != nil {
+		return "", functions.Halt(err)
+	}
+	return name, nil
 }
 
 func (s *Sink) mapping(ctx context.Context, name string) (m mapping, found bool, err error) {

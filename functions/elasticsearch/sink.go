@@ -54,10 +54,11 @@ type Sink struct {
 }
 
 var (
-	_ functions.Handler = (*Sink)(nil)
-	_ functions.Checker = (*Sink)(nil)
-	_ functions.Sweeper = (*Sink)(nil)
-	_ functions.Closer  = (*Sink)(nil)
+	_ functions.Handler   = (*Sink)(nil)
+	_ functions.Previewer = (*Sink)(nil)
+	_ functions.Checker   = (*Sink)(nil)
+	_ functions.Sweeper   = (*Sink)(nil)
+	_ functions.Closer    = (*Sink)(nil)
 )
 
 // New checks the configuration; nothing is opened.
@@ -107,21 +108,11 @@ func (s *Sink) Close() { s.pool.CloseIdleConnections() }
 
 // Handle writes a batch by bulk requests.
 func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
-	var w bulk
-	var failed []functions.Failure
-	for i := range b.Spans {
-		for j := range b.Spans[i].Events {
-			e := &b.Spans[i].Events[j]
-			ix, err := s.ensure(ctx, e.Schema)
-			if err != nil {
-				return err
-			}
-			if err := w.add(ix, e, i, j); err != nil {
-				failed = append(failed, functions.Failure{Span: i, Event: j, Err: functions.Permanent(err)})
-			}
-		}
+	w, failed, err := collect(&b, func(schema *event.Schema) (*index, error) { return s.ensure(ctx, schema) })
+	if err != nil {
+		return err
 	}
-	refused, err := s.send(ctx, &w)
+	refused, err := s.send(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -129,4 +120,23 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 		return &functions.BatchError{Failed: failed}
 	}
 	return nil
+}
+
+// collect makes the body of a batch, and tells which events cannot be in it.
+func collect(b *functions.Batch, indexOf func(*event.Schema) (*index, error)) (*bulk, []functions.Failure, error) {
+	w := &bulk{}
+	var failed []functions.Failure
+	for i := range b.Spans {
+		for j := range b.Spans[i].Events {
+			e := &b.Spans[i].Events[j]
+			ix, err := indexOf(e.Schema)
+			if err != nil {
+				return nil, nil, err
+			}
+			if err := w.add(ix, e, i, j); err != nil {
+				failed = append(failed, functions.Failure{Span: i, Event: j, Err: functions.Permanent(err)})
+			}
+		}
+	}
+	return w, failed, nil
 }

@@ -106,7 +106,7 @@ func (s *Sink) Claim(ctx context.Context, c sink.Claim) (sink.Point, error) {
 	if err := s.bootstrap(ctx); err != nil {
 		return sink.Point{}, err
 	}
-	if err := s.endTransactions(ctx); err != nil {
+	if err := s.endTransactions(ctx, s.function); err != nil {
 		return sink.Point{}, s.explain(err, ident{})
 	}
 	var at sink.Point
@@ -161,7 +161,7 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return at, err
 	}
-	if c.Replay {
+	if c.Replay || c.Fresh {
 		if err := s.forgetDropped(ctx, tx, c); err != nil {
 			return at, err
 		}
@@ -176,6 +176,7 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
 		return at, err
+	case c.Fresh:
 	case c.Replaces != 0 && of > c.Replaces && !c.Replay: // JetStream has lost that one, but what is here it has written
 		at = old
 	case c.Replaces != 0 && of != c.Replaces:
@@ -195,10 +196,10 @@ func (s *Sink) claim(ctx context.Context, tx pgx.Tx, c sink.Claim) (sink.Point, 
 
 // endTransactions ends what a worker that lost the function still holds open: its rows are not committed, and whatever it sends from
 // now on fails. Other functions, and other roles, are left alone.
-func (s *Sink) endTransactions(ctx context.Context) error {
+func (s *Sink) endTransactions(ctx context.Context, function string) error {
 	_, err := s.pool.Exec(ctx, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
 	JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid() AND (l.classid::bigint << 32 | l.objid::bigint) = `+streaming, s.function)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid() AND (l.classid::bigint << 32 | l.objid::bigint) = `+streaming, function)
 	if err != nil {
 		return fmt.Errorf("end the transaction of a worker that is gone: %w", err)
 	}
@@ -270,8 +271,10 @@ func checkpoint(ctx context.Context, tx pgx.Tx, c claimed, function string, afte
 	return at, nil
 }
 
+const move = "UPDATE runnel.checkpoints SET version = $4, sequence = $5 WHERE function = $1 AND generation = $2 AND partition = $3"
+
 func moveCheckpoint(ctx context.Context, tx pgx.Tx, c claimed, function string, to sink.Point) error {
-	_, err := tx.Exec(ctx, "UPDATE runnel.checkpoints SET version = $4, sequence = $5 WHERE function = $1 AND generation = $2 AND partition = $3",
+	_, err := tx.Exec(ctx, move,
 		function, c.generation, c.partition, to.Version, to.Sequence)
 	return err
 }

@@ -28,6 +28,10 @@ func (s *Sink) plan(ctx context.Context, schema *event.Schema) (*plan, error) {
 	return p, nil
 }
 
+func (s *Sink) planner(ctx context.Context) func(*event.Schema) (*plan, error) {
+	return func(schema *event.Schema) (*plan, error) { return s.plan(ctx, schema) }
+}
+
 func (s *Sink) planned(id structured) *plan {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

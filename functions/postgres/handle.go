@@ -85,7 +85,7 @@ func (s *Sink) write(ctx context.Context, w *writer, c claimed, sp *sink.Span, i
 	if p == nil {
 		return fmt.Errorf("partition %d was not claimed: %w", c.partition, sink.ErrBehind)
 	}
-	bad, err := w.collect(ctx, s, p, sp, sp.After.Version)
+	bad, err := w.collect(p, sp, sp.After.Version, s.planner(ctx))
 	switch {
 	case err != nil:
 		return err
@@ -146,7 +146,7 @@ func (s *Sink) careful(ctx context.Context, w *writer, c claimed, sp *sink.Span,
 			return err
 		}
 		p := s.remembered(c)
-		bad, err := w.collect(ctx, s, p, sp, at.Version)
+		bad, err := w.collect(p, sp, at.Version, s.planner(ctx))
 		if err != nil {
 			return err
 		}

@@ -153,6 +153,7 @@ func prepareSession(ctx context.Context, c *pgx.Conn) error {
 
 var (
 	_ sink.Handler      = (*Sink)(nil)
+	_ sink.Previewer    = (*Sink)(nil)
 	_ sink.Checker      = (*Sink)(nil)
 	_ sink.Checkpointer = (*Sink)(nil)
 	_ sink.Sequencer    = (*Sink)(nil)

@@ -35,6 +35,12 @@ type transaction struct {
 // streaming is the advisory lock that an open transaction of a function holds, so that a Claim finds it.
 const streaming = "hashtextextended('runnel transaction ' || $1, 0)"
 
+// How it begins, and what comes before its end.
+const (
+	begin    = "BEGIN; SET CONSTRAINTS ALL DEFERRED"
+	checkAll = "SET LOCAL statement_timeout = 0; SET CONSTRAINTS ALL IMMEDIATE"
+)
+
 // Open begins a transaction.
 func (s *Sink) Open(ctx context.Context, c sink.Claim, after sink.Point) (sink.Transaction, error) {
 	t := &transaction{sink: s, id: claimed{c.Generation, c.Partition}, plans: map[structured]*plan{}}
@@ -48,7 +54,7 @@ func (s *Sink) Open(ctx context.Context, c sink.Claim, after sink.Point) (sink.T
 		return nil, s.explain(err, ident{})
 	}
 	t.conn, t.w = conn, s.writers.Get().(*writer)
-	if t.tx, err = conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "BEGIN; SET CONSTRAINTS ALL DEFERRED"}); err == nil {
+	if t.tx, err = conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin}); err == nil {
 		err = t.lock(ctx, after)
 	}
 	if err == nil && p.unchecked {
@@ -317,7 +323,7 @@ func (t *transaction) Commit(ctx context.Context, to sink.Point) error {
 		return nil
 	}
 	// The check of constraints that waited for all rows takes as long as these are many.
-	if _, err := t.tx.Exec(ctx, "SET LOCAL statement_timeout = 0; SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+	if _, err := t.tx.Exec(ctx, checkAll); err != nil {
 		return t.broken(err)
 	}
 	if err := moveCheckpoint(ctx, t.tx, t.id, t.sink.function, to); err != nil {

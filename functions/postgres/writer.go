@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -79,7 +78,7 @@ func (st *statement) queue(b *pgx.Batch, w *writer, function string) {
 }
 
 // collect finds out what has to be written of the events above a version.
-func (w *writer) collect(ctx context.Context, s *Sink, p *partition, sp *sink.Span, above event.Version) ([]badEvent, error) {
+func (w *writer) collect(p *partition, sp *sink.Span, above event.Version, planOf func(*event.Schema) (*plan, error)) ([]badEvent, error) {
 	w.reset(sp.Events)
 	var bad []badEvent
 	var schema *event.Schema // of the event before: mostly the same
@@ -93,7 +92,7 @@ func (w *writer) collect(ctx context.Context, s *Sink, p *partition, sp *sink.Sp
 			return nil, sink.Halt(fmt.Errorf("table %s: event at sequence %d comes without its schema %s", e.Table, e.Sequence, e.Fingerprint))
 		}
 		if e.Schema != schema {
-			pl, err := s.plan(ctx, e.Schema)
+			pl, err := planOf(e.Schema)
 			if err != nil {
 				return nil, err
 			}
