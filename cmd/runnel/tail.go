@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/fixture"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -24,6 +24,7 @@ type tailCommand struct {
 	last     int
 	follow   bool
 	json     bool
+	record   string
 }
 
 func newTail() *cobra.Command {
@@ -36,13 +37,14 @@ changes nothing.`,
 		Example: `  runnel tail public.orders             new events of a table, and the last 10
   runnel tail shop.public.orders        of source shop, where several are deployed
   runnel tail 'cdc.shop.>' --last 100   of everything, fences and markers included
-  runnel tail public.orders --from-seq 1 --follow=false --json`,
+  runnel tail public.orders --from-seq 1 --follow=false --json
+  runnel tail public.orders --last 20 --follow=false --record orders.jsonl     a fixture for runnel test and dry-run`,
 		Args: exactlyOne("one table or subject"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("from-seq") && cmd.Flags().Changed("last") {
 				return usageError{errors.New("--from-seq and --last exclude each other")}
 			}
-			return t.run(cmd.Context(), args[0], cmd.OutOrStdout())
+			return t.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	t.nats.add(cmd.Flags())
@@ -50,10 +52,11 @@ changes nothing.`,
 	cmd.Flags().IntVar(&t.last, "last", 10, "begin with so many events that match")
 	cmd.Flags().BoolVar(&t.follow, "follow", true, "wait for more")
 	cmd.Flags().BoolVar(&t.json, "json", false, "print one JSON object for each event")
+	cmd.Flags().StringVar(&t.record, "record", "", "save the events in this new file too, with the structure of their tables: it holds their data as the source has it")
 	return cmd
 }
 
-func (t *tailCommand) run(ctx context.Context, what string, out io.Writer) error {
+func (t *tailCommand) run(ctx context.Context, what string, out, errs io.Writer) (err error) {
 	s, err := t.nats.connect(ctx)
 	if err != nil {
 		return err
@@ -80,37 +83,58 @@ func (t *tailCommand) run(ctx context.Context, what string, out io.Writer) error
 			return err
 		}
 	}
-	if t.sequence == 0 {
-		out = &lastLines{out: out, most: t.last}
+	shown := &display{out: out, most: t.last, free: t.sequence != 0}
+	if t.record != "" {
+		if shown.record, err = newRecording(t.record, s.registry.Schemas); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, shown.record.close(errs)) }()
 	}
-	return t.read(ctx, js, st, subject, from, out)
+	return t.read(ctx, js, st, subject, from, shown)
 }
 
-// lastLines keeps the last lines that are written, until it is released: messages hold many events each.
-type lastLines struct {
-	out   io.Writer
-	most  int
-	lines []string
-	free  bool
+// entry is a line that is shown, and the event that it shows; nil for a marker.
+type entry struct {
+	text  string
+	event *event.Event
 }
 
-func (l *lastLines) Write(p []byte) (int, error) {
-	if l.free {
-		return l.out.Write(p)
+// display shows entries. Until it is free it keeps the last ones: messages hold many events each.
+type display struct {
+	out    io.Writer
+	record *recording // nil: none
+	most   int
+	kept   []entry
+	free   bool
+}
+
+func (d *display) put(ctx context.Context, e entry) error {
+	if !d.free {
+		d.kept = append(d.kept, e)
+		d.kept = d.kept[max(0, len(d.kept)-d.most):]
+		return nil
 	}
-	l.lines = append(l.lines, string(p))
-	l.lines = l.lines[max(0, len(l.lines)-l.most):]
-	return len(p), nil
-}
-
-func (l *lastLines) release() error {
-	l.free = true
-	_, err := io.WriteString(l.out, strings.Join(l.lines, ""))
-	l.lines = nil
+	if d.record != nil && e.event != nil {
+		if err := d.record.write(ctx, e.event); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(d.out, e.text)
 	return err
 }
 
-func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stream.Stream, subject string, from uint64, out io.Writer) error {
+func (d *display) release(ctx context.Context) error {
+	d.free = true
+	for _, e := range d.kept {
+		if err := d.put(ctx, e); err != nil {
+			return err
+		}
+	}
+	d.kept = nil
+	return nil
+}
+
+func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stream.Stream, subject string, from uint64, out *display) error {
 	end, err := st.End(ctx)
 	if err != nil {
 		return err
@@ -125,10 +149,7 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 	if !t.follow && (info == nil || info.NumPending == 0 || from > end.Last) {
 		return nil
 	}
-	history, _ := out.(*lastLines)
-	if history != nil && (info == nil || info.NumPending == 0) {
-		history.free = true
-	}
+	out.free = out.free || info == nil || info.NumPending == 0
 	messages, err := consumer.Messages()
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", st.Name(), err)
@@ -152,8 +173,8 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 		if err := t.print(ctx, out, st, m, meta, markers); err != nil {
 			return err
 		}
-		if history != nil && !history.free && meta.NumPending == 0 {
-			if err := history.release(); err != nil {
+		if !out.free && meta.NumPending == 0 {
+			if err := out.release(ctx); err != nil {
 				return err
 			}
 		}
@@ -163,7 +184,7 @@ func (t *tailCommand) read(ctx context.Context, js jetstream.JetStream, st *stre
 	}
 }
 
-func (t *tailCommand) print(ctx context.Context, out io.Writer, st *stream.Stream, m jetstream.Msg, meta *jetstream.MsgMetadata, markers bool) error {
+func (t *tailCommand) print(ctx context.Context, out *display, st *stream.Stream, m jetstream.Msg, meta *jetstream.MsgMetadata, markers bool) error {
 	msg, err := stream.Decode(m.Subject(), meta.Sequence.Stream, m.Headers(), meta.Timestamp, m.Data())
 	if err != nil {
 		return err
@@ -172,8 +193,8 @@ func (t *tailCommand) print(ctx context.Context, out io.Writer, st *stream.Strea
 		if !markers || t.json {
 			return nil
 		}
-		_, err := fmt.Fprintf(out, "%-8d %s  marker    %s  writer %s  position %s\n", msg.Sequence, meta.Timestamp.Local().Format(clock), m.Subject(), msg.Writer, msg.Group.To)
-		return err
+		text := fmt.Sprintf("%-8d %s  marker    %s  writer %s  position %s\n", msg.Sequence, meta.Timestamp.Local().Format(clock), m.Subject(), msg.Writer, msg.Group.To)
+		return out.put(ctx, entry{text: text})
 	}
 	if err := st.Resolve(ctx, msg); err != nil {
 		return err
@@ -183,7 +204,7 @@ func (t *tailCommand) print(ctx context.Context, out io.Writer, st *stream.Strea
 		return err
 	}
 	for i := range events {
-		if err := t.event(out, msg, &events[i]); err != nil {
+		if err := out.put(ctx, entry{t.line(msg, &events[i]), &events[i]}); err != nil {
 			return err
 		}
 	}
@@ -196,10 +217,9 @@ var opNames = map[event.Op]string{
 	event.Create: "create", event.Update: "update", event.Delete: "delete", event.Read: "read", event.Truncate: "truncate", event.Mark: "mark",
 }
 
-func (t *tailCommand) event(out io.Writer, m *event.Message, e *event.Event) error {
+func (t *tailCommand) line(m *event.Message, e *event.Event) string {
 	if t.json {
-		_, err := fmt.Fprintf(out, "{\"sequence\":%d,\"subject\":%s,\"version\":%d,\"event\":%s}\n", m.Sequence, strconv.Quote(m.Subject), e.Version, e.Line)
-		return err
+		return string(fixture.AppendEvent(nil, e)) + "\n"
 	}
 	at := e.CommitMS
 	if at == 0 {
@@ -209,8 +229,7 @@ func (t *tailCommand) event(out io.Writer, m *event.Message, e *event.Event) err
 	if row.IsNull() {
 		row = e.Before
 	}
-	_, err := fmt.Fprintf(out, "%-8d %s  %-8s  %s  %s\n", m.Sequence, time.UnixMilli(at).Format(clock), opNames[e.Op], e.Table, row.Raw())
-	return err
+	return fmt.Sprintf("%-8d %s  %-8s  %s  %s\n", m.Sequence, time.UnixMilli(at).Format(clock), opNames[e.Op], e.Table, row.Raw())
 }
 
 // lastMessages is the sequence from which about n messages match. The server counts what a consumer would get, so a search
