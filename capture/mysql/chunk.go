@@ -148,7 +148,7 @@ func (l *Log) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.Chunk
 func (l *Log) fetch(ctx context.Context, x *session, t *structure, r capture.ChunkRequest, c *capture.Chunk) error {
 	after, size := r.After, 0
 	for portion := min(fewRows, r.MaxRows); ; {
-		sql, err := t.query(after, r.Where, portion)
+		sql, err := t.query(after, r.Where, r.Keys, portion)
 		if err != nil {
 			return err
 		}
@@ -217,8 +217,8 @@ func (t *structure) place(line []byte) (string, error) {
 	return string(append(dst, ']')), nil
 }
 
-// query selects rows after a key, in key order.
-func (t *structure) query(after, where string, limit int) (string, error) {
+// query selects rows after a key, in key order; of those with some keys, if any are given.
+func (t *structure) query(after, where string, keys []json.RawMessage, limit int) (string, error) {
 	var b strings.Builder
 	b.WriteString("SELECT ")
 	for i := range t.columns {
@@ -231,6 +231,13 @@ func (t *structure) query(after, where string, limit int) (string, error) {
 	var conditions []string
 	if where != "" {
 		conditions = append(conditions, "("+where+")")
+	}
+	if len(keys) > 0 {
+		c, err := t.listed(keys)
+		if err != nil {
+			return "", err
+		}
+		conditions = append(conditions, c)
 	}
 	if after != "" {
 		c, err := t.beyond(after)
@@ -251,6 +258,31 @@ func (t *structure) query(after, where string, limit int) (string, error) {
 	}
 	fmt.Fprintf(&b, " LIMIT %d", limit)
 	return b.String(), nil
+}
+
+// ReadsKeys implements capture.KeyReader.
+func (l *Log) ReadsKeys() {}
+
+// listed is the condition of rows with one of some keys.
+func (t *structure) listed(keys []json.RawMessage) (string, error) {
+	rows := make([]string, len(keys))
+	for n, key := range keys {
+		var all []string
+		row := event.RowOf(key)
+		for _, i := range t.schema.KeyColumns() {
+			v, ok := row.Column(t.columns[i].name)
+			if !ok || v.IsNull() {
+				return "", fmt.Errorf("key %s of %s: column %s has no value", key, t.table, t.columns[i].name)
+			}
+			name, value, err := t.columns[i].compared(v)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, name+" = "+value)
+		}
+		rows[n] = "(" + strings.Join(all, " AND ") + ")"
+	}
+	return "(" + strings.Join(rows, " OR ") + ")", nil
 }
 
 // beyond is the condition for keys after one: a > 1 OR a = 1 AND (b > 2 …), which an index serves.

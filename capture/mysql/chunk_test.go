@@ -1,13 +1,31 @@
 package mysql_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/runtime/event"
 )
 
-// TestChunkKeys: chunks of any size give each row once, whatever the key is made of.
+// key is a row with the columns of its key alone.
+func key(s *event.Schema, row []byte) json.RawMessage {
+	values := map[string]json.RawMessage{}
+	for _, i := range s.KeyColumns() {
+		v, _ := event.RowOf(row).Column(s.Columns[i].Name)
+		values[s.Columns[i].Name] = json.RawMessage(v)
+	}
+	b, err := json.Marshal(values)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestChunkKeys: chunks of any size give each row once, whatever the key is made of, and rows are found by their keys.
 func TestChunkKeys(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		for n, tt := range []struct {
@@ -47,6 +65,21 @@ func TestChunkKeys(t *testing.T) {
 		for _, info := range tables {
 			name := info.Schema.Table
 			want := w.text("SELECT count(*) FROM " + name.Name)
+			var keys []json.RawMessage // of all rows but the first
+			for _, r := range w.chunk(l, name.Name).Rows[1:] {
+				keys = append(keys, key(info.Schema, r.JSON))
+			}
+			c, err := l.Chunk(t.Context(), capture.ChunkRequest{Table: name, MaxRows: 100, MaxBytes: 1 << 20, Keys: keys})
+			if err != nil {
+				t.Fatalf("%s with keys %s: %v", info.Schema.Columns[0].Type, keys, err)
+			}
+			var got []json.RawMessage
+			for _, r := range c.Rows {
+				got = append(got, key(info.Schema, r.JSON))
+			}
+			if d := cmp.Diff(keys, got); d != "" {
+				t.Errorf("%s: rows with keys (-want +got):\n%s", info.Schema.Columns[0].Type, d)
+			}
 			for _, size := range []int{1, 2, 100} {
 				seen := map[string]bool{}
 				for after, n := "", 0; ; n++ {

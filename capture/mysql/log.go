@@ -22,6 +22,7 @@ var (
 	_ capture.Log         = (*Log)(nil)
 	_ capture.Snapshotter = (*Log)(nil)
 	_ capture.Tracker     = (*Log)(nil)
+	_ capture.KeyReader   = (*Log)(nil)
 )
 
 // Bounds of the log.
