@@ -97,6 +97,8 @@ func TestSink(t *testing.T) {
 	ctx := t.Context()
 	s := g.sink()
 
+	t.Run("Conformance", func(t *testing.T) { testConformance(t, g) })
+
 	t.Run("NeverBackwards", func(t *testing.T) {
 		x := items("never")
 		must(t, s.Handle(ctx, batch(put(x, 1, `{"order_id":1,"line":"a","price":1.10}`), put(x, 2, `{"order_id":1,"line":"a","price":2.20}`), put(x, 3, `{"order_id":2,"line":"b","price":null}`))))

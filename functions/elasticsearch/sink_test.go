@@ -113,6 +113,8 @@ func TestSink(t *testing.T) {
 	ctx := t.Context()
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 
+	t.Run("Conformance", func(t *testing.T) { testConformance(t, g) })
+
 	t.Run("NeverBackwards", func(t *testing.T) {
 		s := g.sink("never-{table}")
 		must(t, s.Handle(ctx, batch(put(1, 1, "a", `,"price":1.10`), put(2, 1, "a", `,"price":2.20`), put(3, 2, "b|%", ``))))
