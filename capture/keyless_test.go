@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/runnel-dev/runnel/capture"
+	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -50,4 +51,37 @@ func deathsWithoutAKey(t *testing.T, n int, after bool) {
 	if t.Failed() {
 		t.Fatalf("after a death at call %d: %s", n, e.Value)
 	}
+}
+
+// TestHalfAGroupIsLeftBehind: where everything is read again with a new slot, the old one's log does not come any more, and with it not
+// the rest of a group of which the stream holds the beginning. (./scripts/crash --simulate --seed 30357)
+func TestHalfAGroupIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.db.tables = append(w.db.tables, notes)
+	w.fill(9)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	for n := 1; ; n++ {
+		w.db.Commit(op{'t', users, 0})
+		<-w.start(n, false).done
+		w.db.Kill()
+		if end, err := w.st.End(t.Context()); err != nil || n > 200 {
+			t.Fatalf("no agent died within a group: %v", err)
+		} else if g := end.Message.Group; !g.Complete() && g.From != g.To {
+			break
+		}
+	}
+	old := w.record().Load
+	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	all, err := check.Read(t.Context(), w.st, w.db.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.equal(all)
 }

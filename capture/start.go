@@ -72,8 +72,8 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 	keyless, err := a.keyless(ctx, p, info, tables)
-	repairs := false // what a new slot finds incomplete would stay so: that comes first
-	if errors.Is(err, errRenew) && !p.group.Complete() {
+	repairs := false                                                                              // what a new slot finds incomplete would stay so: that comes first
+	if errors.Is(err, errRenew) && !p.group.Complete() && p.group.From.Compare(p.group.To) == 0 { // one of the log is left behind with it
 		held, e := a.stored(ctx, p.group)
 		if e != nil {
 			return nil, fmt.Errorf("read back group %s: %w", p.group, e)
