@@ -204,6 +204,9 @@ func (l *connection) Visible(context.Context) (func(uint64) bool, error) {
 	return l.d.visible(), nil
 }
 
+// ReadsKeys implements capture.KeyReader.
+func (l *connection) ReadsKeys() {}
+
 func (l *connection) Chunk(ctx context.Context, r capture.ChunkRequest) (*capture.Chunk, error) {
 	d := l.d
 	d.mu.Lock()
@@ -228,8 +231,12 @@ func (l *connection) Chunk(ctx context.Context, r capture.ChunkRequest) (*captur
 	if d.hidden() {
 		d.c.count("a chunk is read while a commit does not show")
 	}
+	wanted := map[int]bool{}
+	for _, key := range r.Keys {
+		wanted[idOf(key)] = true
+	}
 	for _, id := range slices.Sorted(maps.Keys(d.shown[r.Table])) {
-		if id <= after {
+		if id <= after || len(r.Keys) > 0 && !wanted[id] {
 			continue
 		}
 		if len(c.Rows) == r.MaxRows {

@@ -68,6 +68,12 @@ func identity(e *event.Event) rowKey {
 // sees is called with mu held, when a row is about to show what an event says. again says that the target goes through what it
 // has shown once more, on purpose.
 func (t *witness) sees(k rowKey, e *event.Event, again bool) int {
+	if e.Snapshot && e.Op == event.Delete { // a row was looked for by its key: that says what is, not since when
+		t.c.count("a row that was looked for is gone")
+		newest := t.newest(k)
+		t.saw[k] = append(t.saw[k], newest)
+		return newest
+	}
 	revision, known := t.d.Revision(e)
 	if !known {
 		t.h.fail("simulation", "event %s of %s at %s has no revision", e.Op, e.Table, e.Position)
@@ -78,12 +84,7 @@ func (t *witness) sees(k rowKey, e *event.Event, again bool) int {
 }
 
 func (t *witness) shows(k rowKey, e *event.Event, revision int, again bool) {
-	newest := 0
-	for _, r := range t.saw[k] {
-		if r > newest && !t.d.Dead(r) {
-			newest = r
-		}
-	}
+	newest := t.newest(k)
 	if revision < newest && !t.d.Dead(revision) {
 		if !again && !t.excused(e) {
 			t.h.fail("never backwards", "%s shows %s of %s at revision %d, and had shown %d (event %s, position %s, version %d, sequence %d)",
@@ -93,6 +94,17 @@ func (t *witness) shows(k rowKey, e *event.Event, revision int, again bool) {
 		t.c.count("a row goes back by an exception")
 	}
 	t.saw[k] = append(t.saw[k], revision)
+}
+
+// newest is the newest revision that a row has shown; 0 where there is none.
+func (t *witness) newest(k rowKey) int {
+	newest := 0
+	for _, r := range t.saw[k] {
+		if r > newest && !t.d.Dead(r) {
+			newest = r
+		}
+	}
+	return newest
 }
 
 // refuses says whether the target can never write an event.

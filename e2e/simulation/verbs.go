@@ -2,7 +2,11 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
 
+	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/host"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
@@ -22,7 +26,11 @@ func (o *operator) verbs(ctx context.Context, f *wanted) error {
 		return o.replay(ctx, f)
 	case keyless:
 	case c.fault("an operator has a function's tables read again", f.name):
-		return o.backfill(ctx, f)
+		return o.backfill(ctx, f, "ordered by the operator")
+	case c.fault("an operator has rows read again by their keys", f.name):
+		return o.backfill(ctx, f, "dead letters are redriven", o.keys(users), o.keys(orders))
+	case c.fault("an operator rolls a function back", f.name):
+		return o.rollback(ctx, f)
 	case c.fault("an operator changes a function", f.name):
 		f.filtered = !f.filtered
 		o.w.h.note("operator", "changes the filter of %s", f.name)
@@ -31,7 +39,29 @@ func (o *operator) verbs(ctx context.Context, f *wanted) error {
 	return nil
 }
 
-func (o *operator) backfill(ctx context.Context, f *wanted) error {
+// keys are rows of a table that are looked for, whether they are there or not.
+func (o *operator) keys(t event.Table) registry.KeyList {
+	l := registry.KeyList{Table: t}
+	for range 1 + o.w.c.intn("keys", t.Name, 5) {
+		l.Keys = append(l.Keys, json.RawMessage(fmt.Sprintf(`{"id":%d}`, o.w.c.intn("key", t.Name, 12))))
+	}
+	return l
+}
+
+// rollback deploys the version before once more.
+func (o *operator) rollback(ctx context.Context, f *wanted) error {
+	files, v, err := o.r.VersionOf(ctx, f.name, 0)
+	if err != nil {
+		return err
+	}
+	f.filtered = strings.Contains(v.Spec, "filter")
+	_, err = o.r.Deploy(ctx, files)
+	o.w.h.note("operator", "rolls %s back to version %d: %v", f.name, v.Version, err)
+	return err
+}
+
+// backfill of all that a function reads, or of some rows of it.
+func (o *operator) backfill(ctx context.Context, f *wanted, why string, keys ...registry.KeyList) error {
 	st, err := stream.Open(ctx, o.conn, source)
 	if err != nil {
 		return err
@@ -40,12 +70,12 @@ func (o *operator) backfill(ctx context.Context, f *wanted) error {
 	if err != nil {
 		return err
 	}
-	order := registry.Backfill{Start: sink.Point{Sequence: end.Last}, Why: "ordered by the operator"}
+	order := registry.Backfill{Start: sink.Point{Sequence: end.Last}, Why: why}
 	if end.Message != nil {
 		order.Start.Version = end.Message.Last()
 	}
-	id, err := o.r.OrderBackfill(ctx, f.name, order)
-	o.w.h.note("operator", "orders backfill %d of %s: %v", id, f.name, err)
+	id, err := o.r.OrderBackfill(ctx, f.name, order, keys...)
+	o.w.h.note("operator", "orders backfill %d of %s, since %s: %v", id, f.name, why, err)
 	return err
 }
 
