@@ -131,8 +131,8 @@ func (r *reader[T]) fits(s *event.Schema) error {
 func (r *reader[T]) change(i Item) (Change[T], error) {
 	c := Change[T]{Item: i}
 	var err error
-	if c.Before, err = r.row(i.Event, i.Event.Before); err == nil {
-		c.After, err = r.row(i.Event, i.Event.After)
+	if c.Before, err = r.row(i.Event, i.Before); err == nil {
+		c.After, err = r.row(i.Event, i.After)
 	}
 	if err != nil {
 		return c, Permanent(err)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -49,4 +50,12 @@ func HandlerOf(text string) string {
 		}
 	}
 	return ""
+}
+
+// CheckHandler says what keeps a specification from naming a handler.
+func CheckHandler(name string) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("handler %q: expected 1 to 40 of a-z, 0-9, _ and -, beginning with a letter or digit", name)
+	}
+	return nil
 }

@@ -31,6 +31,9 @@ type Config struct {
 
 	// InProcess is a server inside this process, that is not ours; the URL does not matter then.
 	InProcess nats.InProcessConnProvider
+
+	// Like is a connection whose servers and credentials are used, instead of all of the above; it is left alone.
+	Like *nats.Conn
 }
 
 const (
@@ -62,6 +65,9 @@ type Conn struct {
 
 // Connect connects, and checks the server's version (2.14 or newer) and that JetStream is on.
 func Connect(ctx context.Context, c Config) (*Conn, error) {
+	if c.Like != nil {
+		return connectLike(ctx, c)
+	}
 	if c.InProcess != nil {
 		c.URL = cmp.Or(c.URL, nats.DefaultURL)
 	}
@@ -120,6 +126,25 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		sync:         cmp.Or(c.SyncInterval, defaultSync),
 		wantReplicas: c.Replicas,
 		inProcess:    c.InProcess,
+		trouble:      func() error { return nil },
+	}, c.Name)
+}
+
+// connectLike takes everything from a connection but what it does on events: those are its own.
+func connectLike(ctx context.Context, c Config) (*Conn, error) {
+	like := c.Like.Opts
+	urls := "the connection that is given"
+	if known, _, err := parseURLs(strings.Join(append([]string{like.Url}, like.Servers...), ",")); err == nil {
+		urls = known
+	}
+	like.AllowReconnect = true
+	like.ClosedCB, like.DisconnectedCB, like.DisconnectedErrCB, like.ConnectedCB, like.ReconnectedCB = nil, nil, nil, nil, nil
+	like.DiscoveredServersCB, like.LameDuckModeHandler, like.AsyncErrorCB, like.ReconnectErrCB = nil, nil, nil, nil
+	return connect(ctx, &Conn{
+		urls:         urls,
+		options:      []nats.Option{func(o *nats.Options) error { *o = like; return nil }},
+		sync:         cmp.Or(c.SyncInterval, defaultSync),
+		wantReplicas: c.Replicas,
 		trouble:      func() error { return nil },
 	}, c.Name)
 }
