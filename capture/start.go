@@ -72,8 +72,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 		return nil, err
 	}
 	keyless, err := a.keyless(ctx, p, info, tables)
-	repairs := false                                                                              // what a new slot finds incomplete would stay so: that comes first
-	if errors.Is(err, errRenew) && !p.group.Complete() && p.group.From.Compare(p.group.To) == 0 { // one of the log is left behind with it
+	// A load's m or t that a new slot finds incomplete would stay so: that comes first. A group of the log is left behind with its slot.
+	repairs := false
+	if errors.Is(err, errRenew) && !p.group.Complete() && p.group.From.Compare(p.group.To) == 0 {
 		held, e := a.stored(ctx, p.group)
 		if e != nil {
 			return nil, fmt.Errorf("read back group %s: %w", p.group, e)
