@@ -113,6 +113,9 @@ func (w *world) oldCopy() {
 		w.m.Restored(messages)
 	})
 	w.o.Lose()
+	if w.pending.Load() { // where that was ordered before, it is forgotten
+		w.resnapshot("JetStream was restored to before that order")
+	}
 	if len(messages) == 0 {
 		w.blank.Store(true)
 		w.resnapshot("JetStream was restored to before all that it held")
