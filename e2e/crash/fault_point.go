@@ -36,6 +36,7 @@ const (
 	inheriting            // the life before is killed with all that it has
 	filling               // a function asks for its tables to be read again
 	succeeding            // a new generation of a function takes the place of the old one
+	swapping              // a copy of a function comes in its place
 )
 
 var triggers = map[failpoint.Name]trigger{
@@ -59,6 +60,8 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.BarrierBefore: {6, truncating}, failpoint.BarrierAfter: {6, truncating},
 	failpoint.SweepBefore: {6, truncating}, failpoint.SweepAfter: {6, truncating},
 	failpoint.SucceedBefore: {1, succeeding}, failpoint.SucceedAfter: {1, succeeding},
+	failpoint.SwapStopped: {1, swapping}, failpoint.SwapMarked: {1, swapping}, failpoint.SwapBefore: {1, swapping},
+	failpoint.SwapAfter: {1, swapping}, failpoint.SwapDone: {1, swapping},
 	failpoint.TransactionStreamed: {10, working}, failpoint.CommitBefore: {100, working}, failpoint.CommitAfter: {100, working},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
 	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, inheriting},

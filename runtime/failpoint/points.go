@@ -70,6 +70,11 @@ const (
 	ReleaseAfter        Name = "release.after"
 	SucceedBefore       Name = "succeed.before"
 	SucceedAfter        Name = "succeed.after"
+	SwapStopped         Name = "swap.stopped"
+	SwapMarked          Name = "swap.marked"
+	SwapBefore          Name = "swap.before"
+	SwapAfter           Name = "swap.after"
+	SwapDone            Name = "swap.done"
 
 	MoveBefore        Name = "move.before"
 	MoveReleased      Name = "move.released"
@@ -145,6 +150,11 @@ var Points = map[Name]Point{
 	ReleaseAfter:        {Worker, "a partition was released by a worker that stops"},
 	SucceedBefore:       {Worker, "an older generation has stopped and is closed, where it stood is not noted"},
 	SucceedAfter:        {Worker, "a generation has taken the place of an older one"},
+	SwapStopped:         {Worker, "the copy of a function was told to stop, to come in its place"},
+	SwapMarked:          {Worker, "function and copy have stopped, and the record says that the target is about to swap"},
+	SwapBefore:          {Worker, "the target is about to swap"},
+	SwapAfter:           {Worker, "the target has swapped, the record does not know"},
+	SwapDone:            {Worker, "the record knows that the target has swapped, the copy is still there"},
 
 	MoveBefore:        {Worker, "a partition is about to be handed over to another worker"},
 	MoveReleased:      {Worker, "a partition was released for another worker, which was not told yet"},

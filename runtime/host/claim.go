@@ -259,6 +259,8 @@ func (l *lane) claimed() sink.Claim {
 	c := sink.Claim{Function: l.g.f.name, Generation: r.Generation, Partition: l.place(), Start: r.StartOf(l.partition), Replay: r.Back}
 	if r.Replaces != nil {
 		c.Replaces = r.Replaces.Generation
+	} else if r.Copy != nil {
+		c.Fresh = true
 	} else if c.Start == (sink.Point{}) {
 		c.Replay = true
 	}

@@ -66,9 +66,7 @@ func (g *generation) run(ctx context.Context) error {
 	if err := g.prepare(ctx); err != nil {
 		return err
 	}
-	if c, ok := g.handler.(sink.Closer); ok {
-		defer c.Close()
-	}
+	defer g.close()
 	if err := g.succeed(ctx); err != nil {
 		return err
 	}
@@ -142,6 +140,14 @@ func (g *generation) open(ctx context.Context) error {
 	return nil
 }
 
+// close lets go of what the handler holds; it may be another one than at the beginning.
+func (g *generation) close() {
+	if c, ok := g.handler.(sink.Closer); ok {
+		c.Close()
+	}
+	g.handler = nil
+}
+
 // fits says what keeps a handler from serving the function.
 func (g *generation) fits(ctx context.Context, handler sink.Handler) error {
 	if g.spec.Ordering == registry.OrderSource {
@@ -154,12 +160,9 @@ func (g *generation) fits(ctx context.Context, handler sink.Handler) error {
 	if !ok {
 		return nil
 	}
-	known, err := registry.NewestSchemas(ctx, g.host.schemas.bucket, g.spec)
+	known, err := g.known(ctx)
 	if err != nil {
-		return fmt.Errorf("read schemas: %w", err)
-	}
-	if known, err = g.shapes.schemas(known); err != nil {
-		return sink.Halt(err)
+		return err
 	}
 	return check.Check(ctx, known)
 }

@@ -49,8 +49,8 @@ func (l *lane) healed(ctx context.Context, end stream.End) (by string, err error
 	if err != nil {
 		return "", err
 	}
-	// What a replay would have written once more is in the target, unless the target goes back with it.
-	if p := r.Replay; !p.Over(l.partition, l.read) && p.Until[l.partition].Sequence+1 >= end.First && (l.g.points == nil || l.read == r.StartOf(l.partition)) {
+	// What a replay would have written once more is in the target, unless the target goes back with it; in that of a copy it is not.
+	if p := r.Replay; r.Copy == nil && !p.Over(l.partition, l.read) && p.Until[l.partition].Sequence+1 >= end.First && (l.g.points == nil || l.read == r.StartOf(l.partition)) {
 		return "what was there before the replay", nil
 	}
 	return l.healing(ctx, &r, end)

@@ -29,6 +29,9 @@ func (g *generation) succeed(ctx context.Context) error {
 		switch {
 		case err != nil:
 		case !r.Waits:
+			if err = g.settle(ctx, &r); err != nil {
+				break
+			}
 			g.record = r
 			if r.Replay != nil {
 				g.slow = newPace(float64(r.Replay.Rate))
@@ -39,7 +42,9 @@ func (g *generation) succeed(ctx context.Context) error {
 				failpoint.At(failpoint.SucceedBefore)
 				_, err = g.functions().Swap(ctx, g.f.name, encode(r), e.Revision)
 				failpoint.At(failpoint.SucceedAfter)
-				if err == nil {
+				if err == nil && r.Waits {
+					failpoint.At(failpoint.SwapMarked)
+				} else if err == nil {
 					g.log.InfoContext(ctx, "takes the place of an older generation", "old", r.Replaces.Generation)
 				}
 				if err == nil || errors.Is(err, stream.ErrConflict) {
@@ -60,7 +65,7 @@ func (g *generation) succeed(ctx context.Context) error {
 		}
 		if holder != "" && holder != told {
 			told = holder
-			g.log.InfoContext(ctx, "waits for an older generation to stop", "old", r.Replaces.Generation, "worker", holder)
+			g.log.InfoContext(ctx, "waits to take the place of an older generation", "old", r.Replaces.Generation, "for", holder)
 		}
 		if err := sleep(ctx, g.host.cfg.Lease/40); err != nil {
 			return err
@@ -89,7 +94,8 @@ func (g *generation) current(ctx context.Context) (registry.FunctionRecord, stre
 	return r, e, nil
 }
 
-// replace closes the older generation, and notes in the record where it stood. It names a worker that still holds a partition of it.
+// replace closes the older generation, and notes in the record where it stood. It names who is waited for: a worker that still holds a
+// partition of it.
 func (g *generation) replace(ctx context.Context, r *registry.FunctionRecord) (holder string, err error) {
 	partitions := g.source.Partitions()
 	old := partitions
@@ -98,12 +104,17 @@ func (g *generation) replace(ctx context.Context, r *registry.FunctionRecord) (h
 	}
 	floors := make([]sink.Point, old)
 	for p := range old {
-		owner, held, err := g.closeOld(ctx, r, p)
+		owner, held, err := g.closeOld(ctx, place{g.f.name, r.Replaces.Generation, p}, r.StartOf(p))
 		if err != nil || held != "" {
 			return held, err
 		}
 		floors[p] = owner.Floor
 		r.Back = r.Back || r.Replaces.Back && owner.Turn == 1 // it had not yet gone back there
+	}
+	if r.Swap != nil {
+		if floors, holder, err = g.swap(ctx, r, floors); err != nil || holder != "" || floors == nil {
+			return holder, err
+		}
 	}
 	if old != g.spec.Lanes(partitions) { // another order: one place for all
 		lowest := slices.MinFunc(floors, func(a, b sink.Point) int { return cmp.Compare(a.Version, b.Version) })
@@ -115,14 +126,21 @@ func (g *generation) replace(ctx context.Context, r *registry.FunctionRecord) (h
 	return "", g.begin(ctx, r, floors)
 }
 
-// closeOld closes a partition of the older generation; held names the worker that still has it.
-func (g *generation) closeOld(ctx context.Context, r *registry.FunctionRecord, partition int) (o registry.Owner, held string, err error) {
+// place is a partition of a generation.
+type place struct {
+	function   string
+	generation int64
+	partition  int
+}
+
+// closeOld closes a partition of another generation, which was never claimed if it has no record; held names the worker that still has it.
+func (g *generation) closeOld(ctx context.Context, at place, start sink.Point) (o registry.Owner, held string, err error) {
 	owners := g.host.cfg.World.Bucket(registry.BucketOwners)
-	key := generationKey(g.f.name, r.Replaces.Generation) + "." + strconv.Itoa(partition)
+	key := generationKey(at.function, at.generation) + "." + strconv.Itoa(at.partition)
 	e, err := owners.Get(ctx, key)
 	switch {
 	case errors.Is(err, stream.ErrNotFound):
-		o.Floor = r.StartOf(partition)
+		o.Floor = start
 	case err != nil:
 		return o, "", err
 	default:
@@ -142,7 +160,7 @@ func (g *generation) closeOld(ctx context.Context, r *registry.FunctionRecord, p
 	gone := o.Instance
 	o.Instance, o.Turn, o.Closed = "", o.Turn+1, true
 	if _, err = owners.Swap(ctx, key, encode(o), e.Revision); err == nil && gone != "" {
-		err = g.source.Forget(ctx, consumerOf(g.f.name, r.Replaces.Generation, partition, gone))
+		err = g.source.Forget(ctx, consumerOf(at.function, at.generation, at.partition, gone))
 	}
 	return o, "", err
 }

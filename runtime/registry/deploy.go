@@ -243,6 +243,9 @@ func (r *Registry) planFunction(ctx context.Context, f *Function, text map[strin
 	if err != nil {
 		return Step{}, fmt.Errorf("stored specification: %w", err)
 	}
+	if err := old.Record.unswapped(f.Name); err != nil {
+		return Step{}, err
+	}
 	step.Action, step.Diff = Change, diff(old.Record.Spec, record.Spec)
 	next := old.Record
 	next.Spec, next.Version, next.Updated = record.Spec, old.Record.Version+1, record.Updated

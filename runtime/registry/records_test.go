@@ -20,6 +20,11 @@ func TestRecords(t *testing.T) {
 		"source": &registry.SourceRecord{Spec: "kind: source\nname: shop\n", State: registry.Halted, Reason: "gap: the slot is gone", Updated: at},
 		"function": &registry.FunctionRecord{Spec: "kind: function\nname: search\n", Version: 3, Generation: 1770091506,
 			Start: sink.Point{Sequence: 1024, Version: 783413925200035328}, State: registry.Running, Workers: 2, Updated: at},
+		"copy": &registry.FunctionRecord{Spec: "kind: function\nname: search-copy\n", Version: 1, Generation: 1770091506, Start: sink.Point{Sequence: 1024, Version: 783413925200035328},
+			State: registry.Running, Copy: &registry.Copy{Of: "search", Into: "{table}_v2", Whole: true}, Updated: at},
+		"swap": &registry.FunctionRecord{Spec: "kind: function\nname: search\n", Version: 3, Generation: 1770091507, Start: sink.Point{Sequence: 1024, Version: 783413925200035328},
+			State: registry.Running, Waits: true, Replaces: &registry.Replaced{Generation: 1770091506},
+			Swap: &registry.Swap{Copy: "search-copy", Generation: 1770091506, Into: "{table}_v2", Marked: true, Marks: []string{"16385"}}, Updated: at},
 		"capture": &registry.Capture{
 			Position: "1@0/16B3748:0/16B3700:0", First: "1@0/1500000", Change: "1@0/16B3748:0/16B3700:0", Identity: "7457392837465", Slot: "runnel_shop", Epoch: 91201603,
 			Base: 512, Sequence: 700, Version: 783415802914635776, Group: "1@0/16B3748:0/16B3700:0;1@0/16B3748:0/16B3748:0;1/1",

@@ -50,6 +50,9 @@ func (r *Registry) OrderReplay(ctx context.Context, name string, p Replay) (Func
 }
 
 func (r *Registry) replay(ctx context.Context, f *Function, record *FunctionRecord, p Replay) error {
+	if err := record.unswapped(f.Name); err != nil {
+		return err
+	}
 	if f.To.Postgres != nil {
 		if p.To > 0 {
 			return refused("function %q: a replay into PostgreSQL goes on to where the function stands, since its rows are old ones until then; leave out the end", f.Name)

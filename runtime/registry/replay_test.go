@@ -22,7 +22,12 @@ func begun(t *testing.T, r *registry.Registry, name string, at ...sink.Point) {
 	if n.Replay != nil {
 		n.Replay.Until = at
 	}
-	value, err := json.Marshal(n)
+	write(t, r, name, n)
+}
+
+func write(t *testing.T, r *registry.Registry, name string, record registry.FunctionRecord) {
+	t.Helper()
+	value, err := json.Marshal(record)
 	if err == nil {
 		_, err = r.Functions.Put(t.Context(), name, value)
 	}

@@ -106,6 +106,7 @@ type Claim struct {
 	Start      Point
 	Replay     bool  // the generation starts below the older one's checkpoint, on purpose
 	Replaces   int64 // the generation in whose place it comes; 0: none, or one that was deleted
+	Fresh      bool  // older generations of this name wrote other tables
 }
 
 // Barrier is a t in PostgreSQL's manner.
