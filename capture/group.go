@@ -32,18 +32,10 @@ func (w *writer) everywhere(ctx context.Context, t *table, c *event.Change) erro
 // pending is a group that an earlier writer left incomplete: the log is read again over its run, and the messages that are
 // missing are published.
 type pending struct {
-	group    event.Group
-	have     map[string]bool // subjects that are stored
-	skip     int             // messages that were stored but are not held any more: the first ones of the run
-	messages []piece
-	by       map[string]int
-}
-
-// piece is one message of the group.
-type piece struct {
-	stream.Outgoing
-	lines    int
-	commitMS int64
+	group event.Group
+	have  map[string]bool // subjects that are stored
+	skip  int             // messages that were stored but are not held any more: the first ones of the run
+	pieces
 }
 
 // recover completes what the last writer left incomplete: the m or t of a load at once, a run of the log once it is read again.
@@ -58,7 +50,7 @@ func (w *writer) recover(ctx context.Context, g event.Group) error {
 	if g.From.Compare(g.To) == 0 {
 		return w.rest(ctx, g, stored)
 	}
-	p := &pending{group: g, have: map[string]bool{}, by: map[string]int{}, skip: g.K - len(stored)}
+	p := &pending{group: g, have: map[string]bool{}, skip: g.K - len(stored)}
 	for _, m := range stored {
 		p.have[m.Subject] = true
 	}
@@ -154,16 +146,8 @@ func (w *writer) complete(ctx context.Context, t *table, c *event.Change) error 
 }
 
 func (w *writer) collect(p *pending, subject string, c *event.Change) {
-	i, ok := p.by[subject]
-	if !ok {
-		i = len(p.messages)
-		p.by[subject] = i
-		p.messages = append(p.messages, piece{Outgoing: stream.Outgoing{Subject: subject, ID: event.MessageID(w.a.cfg.Source, c.Position)}})
-	}
-	m := &p.messages[i]
-	m.Data = event.AppendLine(m.Data, c)
-	m.lines++
-	m.commitMS = c.CommitMS
+	w.line = event.AppendLine(w.line[:0], c)
+	p.add(w.a.cfg.Source, subject, c, w.line)
 }
 
 func (p *pending) missed() error {

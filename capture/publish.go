@@ -36,7 +36,8 @@ type writer struct {
 	windows   map[event.Table][]*window
 	marks     map[string]*window
 	key, line []byte
-	out       stream.Outgoing // of a single change
+	packed    pack
+	within    bool // the last message sent is not the end of its group
 
 	places   chan struct{} // tables that are read at a time
 	room     room
@@ -117,6 +118,9 @@ func (w *writer) take(ctx context.Context, r Run) error {
 			return err
 		}
 	}
+	if err := w.unpack(ctx); err != nil {
+		return err
+	}
 	w.backlog.Store(r.More)
 	if r.More {
 		return nil
@@ -135,6 +139,9 @@ func (w *writer) item(ctx context.Context, it *Item) error {
 	case Idle:
 		return w.reach(it.Position)
 	case Marked:
+		if err := w.unpack(ctx); err != nil {
+			return err
+		}
 		return w.marked(ctx, it.Mark)
 	case Structure:
 		w.structure(it.Schema)
@@ -148,6 +155,10 @@ func (w *writer) item(ctx context.Context, it *Item) error {
 func (w *writer) reach(p event.Position) error {
 	if w.pending != nil && p.After(w.pending.group.To) {
 		return w.pending.missed()
+	}
+	if len(w.packed.messages) > 0 {
+		w.packed.reached, w.packed.after = p, true
+		return nil
 	}
 	if p.Origin != "" || p.Compare(w.seen) > 0 { // a log of several origins never gives what it gave
 		w.seen = p
@@ -176,15 +187,12 @@ func (w *writer) change(ctx context.Context, c *event.Change) error {
 	case w.pending != nil:
 		return w.complete(ctx, t, c)
 	case c.Op == event.Truncate:
+		if err := w.unpack(ctx); err != nil {
+			return err
+		}
 		return w.everywhere(ctx, t, c)
 	}
-	w.line = event.AppendLine(w.line[:0], c)
-	w.out = stream.Outgoing{
-		Subject: t.subjects[event.Partition(w.key, len(t.subjects))], ID: event.MessageID(w.a.cfg.Source, c.Position),
-		Group: event.Group{From: w.cur, To: c.Position, K: 1, N: 1}, Data: w.line,
-	}
-	failpoint.At(failpoint.LogEncoded)
-	return w.send(ctx, &w.out, 1, c.CommitMS)
+	return w.pack(ctx, t.subjects[event.Partition(w.key, len(t.subjects))], c)
 }
 
 // rowKey appends the canonical key; a TRUNCATE and a table without a key have none.
@@ -232,6 +240,9 @@ func (w *writer) version(ctx context.Context, s *event.Schema) (*table, error) {
 // send publishes a message of some lines. Only between two groups an epoch may end.
 func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commitMS int64) error {
 	if m.Group.K == 1 {
+		if w.within {
+			return fmt.Errorf("publish %s: the group before it was left incomplete", m.ID)
+		}
 		if err := w.turn(ctx); err != nil {
 			return err
 		}
@@ -242,7 +253,7 @@ func (w *writer) send(ctx context.Context, m *stream.Outgoing, lines int, commit
 		return fmt.Errorf("publish %s: %w", m.ID, err)
 	}
 	failpoint.At(failpoint.ChainPublished)
-	if m.Group.Complete() {
+	if w.within = !m.Group.Complete(); !w.within {
 		if m.Group.To.Compare(w.cur) != 0 {
 			w.moved = time.Now()
 		}
