@@ -91,9 +91,11 @@ func (m *mirror) Store(msg *event.Message) {
 			m.h.fail("same bytes", "message %d cannot be read: %v", msg.Sequence, err)
 			return
 		}
+		after := m.newest
 		for i := range e.events {
-			m.change(msg, &e.events[i])
+			m.change(msg, &e.events[i], &after)
 		}
+		m.reach(msg.Group)
 	}
 	m.entries = append(m.entries, e)
 }
@@ -117,8 +119,15 @@ func (m *mirror) writer(msg *event.Message) {
 	m.highest = max(m.highest, msg.Last())
 }
 
+// reach notes that the log goes on behind a group. What its messages hold lies between two others, in order in each message.
+func (m *mirror) reach(g event.Group) {
+	if g.Complete() && g.From != g.To {
+		m.newest = g.To
+	}
+}
+
 // change checks a change of the log: it is in order, and there once.
-func (m *mirror) change(msg *event.Message, e *event.Event) {
+func (m *mirror) change(msg *event.Message, e *event.Event, after *event.Position) {
 	m.events++
 	if e.Snapshot {
 		if e.Op == event.Truncate && msg.For != "" {
@@ -137,11 +146,11 @@ func (m *mirror) change(msg *event.Message, e *event.Event) {
 		} else {
 			m.h.fail("no duplicate", "change %s is stored again, as message %d of writer %s; the first one is of epoch %d", id, msg.Sequence, msg.Writer, before.epoch)
 		}
-	} else if e.Position.Compare(m.newest) < 0 && msg.Writer.Epoch != m.again {
-		m.h.fail("order", "message %d holds change %s, which lies before %s", msg.Sequence, id, m.newest)
+	} else if e.Position.Compare(*after) < 0 && msg.Writer.Epoch != m.again {
+		m.h.fail("order", "message %d holds change %s, which lies before %s", msg.Sequence, id, *after)
 	}
 	m.held[id] = held{msg.Writer.Epoch, time.Now()}
-	m.newest = e.Position
+	*after = e.Position
 }
 
 // Lose takes what followed a sequence out again.
@@ -166,10 +175,8 @@ func (m *mirror) Lose(to uint64) {
 	}
 	m.newest = event.Position{}
 	for i := len(m.entries) - 1; i >= 0 && m.newest.IsZero(); i-- {
-		for k := range m.entries[i].events {
-			if ev := &m.entries[i].events[k]; !ev.Snapshot {
-				m.newest = ev.Position
-			}
+		if len(m.entries[i].events) > 0 {
+			m.reach(m.entries[i].message.Group)
 		}
 	}
 	if n > 0 {
