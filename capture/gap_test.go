@@ -92,9 +92,36 @@ func TestPastAnotherHistory(t *testing.T) {
 	w.traffic(0)
 	w.until(p, "settled", w.settled)
 	w.end(p)
+	w.pastAnotherHistory()
+}
+
+// TestPastHalfAGroup: the same, where the stream ends in the middle of a group, of which the other history knows nothing.
+func TestPastHalfAGroup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.fill(9)
+	p := w.start(0, false)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	for n := 1; ; n++ {
+		w.traffic(0)
+		<-w.start(n, false).done
+		w.db.Kill()
+		if end, err := w.st.End(t.Context()); err != nil || n > 200 {
+			t.Fatalf("no agent died within a group: %v", err)
+		} else if !end.Message.Group.Complete() {
+			break
+		}
+	}
+	w.pastAnotherHistory()
+}
+
+func (w *world) pastAnotherHistory() {
+	t := w.t
+	t.Helper()
 	w.restoreAndGrow()
 	slot, old := w.db.confirmed, w.record().Load
-	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	p := w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
 	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
 	w.traffic(0)
 	w.until(p, "settled", w.settled)
