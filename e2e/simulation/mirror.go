@@ -175,9 +175,7 @@ func (m *mirror) Lose(to uint64) {
 	}
 	m.newest = event.Position{}
 	for i := len(m.entries) - 1; i >= 0 && m.newest.IsZero(); i-- {
-		if len(m.entries[i].events) > 0 {
-			m.reach(m.entries[i].message.Group)
-		}
+		m.reach(m.entries[i].message.Group)
 	}
 	if n > 0 {
 		m.c.count("the stream loses its tail")
@@ -338,9 +336,9 @@ func (m *mirror) Restored(messages []*event.Message) {
 		for i := range e.events {
 			if ev := &e.events[i]; !ev.Snapshot {
 				m.held[ev.Position.ID()] = held{epoch: msg.Writer.Epoch}
-				m.newest = ev.Position
 			}
 		}
+		m.reach(msg.Group)
 		m.entries = append(m.entries, e)
 	}
 }
