@@ -65,6 +65,19 @@ func (s *tape) again(op event.Op, tx, from, to uint64, before, after []byte) {
 	s.add(&event.Message{Subject: event.Subject("shop", schema.Table, 0), Group: event.Group{From: p(from), To: p(to), K: 1, N: 1}, Data: line})
 }
 
+// pack makes one group of the last messages, which are taken by two subjects in turn.
+func (s *tape) pack(n int) {
+	packed := slices.Clone(s.all[len(s.all)-n:])
+	s.all, s.end = s.all[:len(s.all)-n], s.end-uint64(n)
+	for p := range 2 {
+		m := &event.Message{Subject: event.Subject("shop", schema.Table, p), Group: event.Group{From: packed[0].Group.From, To: packed[n-1].Group.To, K: p + 1, N: 2}}
+		for i := p; i < n; i += 2 {
+			m.Data = append(m.Data, packed[i].Data...)
+		}
+		s.add(m)
+	}
+}
+
 // sweep writes the end of a load: what is older than the cutoff was not shown by it.
 func (s *tape) sweep(cutoff event.Version) {
 	p := event.Position{Timeline: 1, Commit: 100, Change: s.log}
@@ -101,6 +114,22 @@ func TestStreamFindsWhatIsPlanted(t *testing.T) {
 		stream             func() *tape
 	}{
 		{"Right", "lost=0 duplicated=0 disordered=0", "", right},
+		{"Group", "lost=0 duplicated=0 disordered=0", "", func() *tape {
+			s := right()
+			s.pack(5)
+			return s
+		}},
+		{"OrderInAGroup", "lost=0 duplicated=0 disordered=2", "change 1 is u of orders 1, want c of orders 1", func() *tape {
+			s := &tape{}
+			s.fence(1)
+			s.change(event.Update, 7, nil, row(1, 2, 2))
+			s.change(event.Create, 7, nil, row(1, 1, 1))
+			s.change(event.Delete, 8, key(1), nil)
+			s.change(event.Create, 8, nil, row(5, 2, 3))
+			s.change(event.Delete, 9, key(5), nil)
+			s.pack(5)
+			return s
+		}},
 		{"Gap", "lost=1 duplicated=0 disordered=0", "d of orders 5 is not in the stream", func() *tape {
 			s := right()
 			s.all = s.all[:len(s.all)-1]

@@ -29,6 +29,15 @@ type transactions struct {
 	only   map[uint64][]change // in the second pass: the transactions that are wanted
 	by     map[int64]uint64    // where events have no number of their transaction: the transaction by the changes that it made
 	called map[uint64]uint64   // by the journal's number of a transaction: the stream's
+	group  []placed            // of the messages so far of a group that is not complete
+}
+
+// placed is a change of a group. Its messages hold one subject each, so the log's order is that of the positions.
+type placed struct {
+	change
+	position event.Position
+	tx       uint64
+	at       int64 // Unix milliseconds
 }
 
 func newTransactions(r *Report, tables map[string]*equal.Table, reread []string) *transactions {
@@ -69,6 +78,9 @@ func (t *transactions) call(journal Entries) error {
 }
 
 func (t *transactions) message(m *event.Message, events []event.Event) {
+	if !m.Marker() && m.Group.K == 1 { // of a group before it, that was left behind
+		t.sort()
+	}
 	for i := range events {
 		e := &events[i]
 		if e.Snapshot || e.Op == event.Truncate || e.Op == event.Mark {
@@ -87,18 +99,31 @@ func (t *transactions) message(m *event.Message, events []event.Event) {
 			}
 			continue
 		}
-		if t.only != nil {
-			t.only[tx] = append(t.only[tx], c)
-			continue
-		}
-		d := t.have[tx]
-		t.add(&d, &c)
-		d.at = e.CommitMS
-		t.have[tx] = d
+		t.group = append(t.group, placed{c, e.Position, tx, e.CommitMS})
+	}
+	if !m.Marker() && m.Group.Complete() {
+		t.sort()
 	}
 }
 
-func (t *transactions) end() {}
+// sort takes the changes of a group into their transactions.
+func (t *transactions) sort() {
+	slices.SortStableFunc(t.group, func(a, b placed) int { return a.position.Compare(b.position) })
+	for i := range t.group {
+		p := &t.group[i]
+		if t.only != nil {
+			t.only[p.tx] = append(t.only[p.tx], p.change)
+			continue
+		}
+		d := t.have[p.tx]
+		t.add(&d, &p.change)
+		d.at = p.at
+		t.have[p.tx] = d
+	}
+	t.group = t.group[:0]
+}
+
+func (t *transactions) end() { t.sort() }
 
 func (t *transactions) add(d *digest, c *change) {
 	var h maphash.Hash
