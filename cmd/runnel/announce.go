@@ -43,7 +43,7 @@ func (a *agents) announce(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		lines, _ := a.board.lines()
+		lines := a.board.lines()
 		here := map[string]bool{}
 		for _, s := range lines {
 			here[s.Name] = true
@@ -68,7 +68,7 @@ func (a *agents) say(ctx context.Context, key string, s *sourceLine, now time.Ti
 	host, _ := os.Hostname()
 	value, err := json.Marshal(registry.Agent{
 		Host: host, PID: os.Getpid(), State: string(s.State), Detail: s.Detail, Since: s.Changed.UTC(),
-		Rate: s.rate.perSecond(now), Waits: s.Waits, LastError: s.LastError,
+		Rate: s.rate.PerSecond(now), Waits: s.Waits, LastError: s.LastError,
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/process"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
@@ -42,7 +43,7 @@ What was ordered goes on without this command, and after any crash; --cancel wit
 			if b.cancel && (b.where != "" || len(b.tables) > 0 || b.detach) {
 				return usageError{errors.New("--cancel withdraws all backfills of the function that are not done: expected no other choice")}
 			}
-			return b.run(cmd.Context(), args[0], cmd.OutOrStdout(), newPainter(cmd.ErrOrStderr()))
+			return b.run(cmd.Context(), args[0], cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr()))
 		},
 	}
 	b.nats.add(cmd.Flags())
@@ -55,7 +56,7 @@ What was ordered goes on without this command, and after any crash; --cancel wit
 	return cmd
 }
 
-func (b *backfillCommand) run(ctx context.Context, name string, out io.Writer, screen *painter) error {
+func (b *backfillCommand) run(ctx context.Context, name string, out io.Writer, screen *process.Screen) error {
 	s, err := b.nats.connect(ctx)
 	if err != nil {
 		return err
@@ -174,7 +175,7 @@ func endPoint(end stream.End) sink.Point {
 }
 
 // awaitBackfill shows how far a backfill is until the target holds it.
-func (s *session) awaitBackfill(ctx context.Context, f *registry.Function, id int64, out io.Writer, screen *painter) error {
+func (s *session) awaitBackfill(ctx context.Context, f *registry.Function, id int64, out io.Writer, screen *process.Screen) error {
 	st, err := stream.Open(ctx, s.conn, f.Source())
 	if err != nil {
 		return err

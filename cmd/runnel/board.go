@@ -9,17 +9,13 @@ import (
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/runtime/event"
-	"github.com/runnel-dev/runnel/runtime/host"
-	"github.com/runnel-dev/runnel/runtime/registry"
-	"github.com/runnel-dev/runnel/runtime/sink"
+	"github.com/runnel-dev/runnel/runtime/process"
 )
 
-// board is what agents and host last said. Terminal, metrics and readiness read it.
+// board is what agents last said: a process.Reporter.
 type board struct {
-	mu        sync.Mutex
-	sources   map[string]*sourceLine
-	functions map[string]*functionLine
-	metrics   *metrics
+	mu      sync.Mutex
+	sources map[string]*sourceLine
 }
 
 // sourceLine is the state of a source's agent in this process.
@@ -44,32 +40,10 @@ type sourceLine struct {
 	LastError string
 	Loads     map[event.Table]capture.Loading
 	Waits     string // the function that loads wait for
-	rate      rate
+	rate      process.Rate
 }
 
-// functionLine is the state of a function in this process.
-type functionLine struct {
-	Name      string
-	State     registry.State
-	Reason    string
-	Stalled   bool
-	Changed   time.Time
-	Events    int64
-	Bytes     int64
-	Backlog   uint64
-	Lag       float64 // seconds
-	Heard     time.Time
-	Written   time.Time
-	Floor     time.Time
-	Retries   int64
-	Buried    int64
-	LastError string
-	rate      rate
-}
-
-func newBoard(m *metrics) *board {
-	return &board{sources: map[string]*sourceLine{}, functions: map[string]*functionLine{}, metrics: m}
-}
+func newBoard() *board { return &board{sources: map[string]*sourceLine{}} }
 
 func (b *board) source(name string, f func(*sourceLine)) {
 	b.mu.Lock()
@@ -82,17 +56,6 @@ func (b *board) source(name string, f func(*sourceLine)) {
 	f(s)
 }
 
-func (b *board) function(name string, f func(*functionLine)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	fn := b.functions[name]
-	if fn == nil {
-		fn = &functionLine{Name: name, State: registry.Running, Changed: time.Now()}
-		b.functions[name] = fn
-	}
-	f(fn)
-}
-
 // forget takes a source off the board.
 func (b *board) forget(source string) {
 	b.mu.Lock()
@@ -101,7 +64,7 @@ func (b *board) forget(source string) {
 }
 
 // lines are copies, by name.
-func (b *board) lines() ([]sourceLine, []functionLine) {
+func (b *board) lines() []sourceLine {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var sources []sourceLine
@@ -110,13 +73,8 @@ func (b *board) lines() ([]sourceLine, []functionLine) {
 		line.Loads = maps.Clone(s.Loads)
 		sources = append(sources, line)
 	}
-	var functions []functionLine
-	for _, f := range b.functions {
-		functions = append(functions, *f)
-	}
 	slices.SortFunc(sources, func(x, y sourceLine) int { return strings.Compare(x.Name, y.Name) })
-	slices.SortFunc(functions, func(x, y functionLine) int { return strings.Compare(x.Name, y.Name) })
-	return sources, functions
+	return sources
 }
 
 // agent is the observer of a source's agent.
@@ -139,7 +97,7 @@ func (b *board) agent(name string) capture.Observer {
 				if !s.Pending {
 					s.Pending, s.Stored = true, now
 				}
-				s.rate.add(now, events)
+				s.rate.Add(now, events)
 			})
 		},
 		Stored: func(sequence uint64) {
@@ -154,72 +112,4 @@ func (b *board) agent(name string) capture.Observer {
 			set(func(s *sourceLine) { s.Retries, s.LastError = s.Retries+1, err.Error() })
 		},
 	}
-}
-
-// host is the observer of the host of functions.
-func (b *board) host() host.Observer {
-	return host.Observer{
-		Written: func(function string, events int, bytes int64, took time.Duration) {
-			b.metrics.batch.WithLabelValues(function).Observe(float64(events))
-			b.metrics.apply.WithLabelValues(function).Observe(took.Seconds())
-			b.function(function, func(f *functionLine) {
-				now := time.Now()
-				f.Events, f.Bytes, f.Written, f.LastError = f.Events+int64(events), f.Bytes+bytes, now, ""
-				f.rate.add(now, events)
-			})
-		},
-		Retried: func(function string, err error) {
-			b.function(function, func(f *functionLine) { f.Retries, f.LastError = f.Retries+1, err.Error() })
-		},
-		State: func(function string, state registry.State, reason string) {
-			if state == "" {
-				b.mu.Lock()
-				delete(b.functions, function)
-				b.mu.Unlock()
-				b.metrics.forget(function)
-				return
-			}
-			b.function(function, func(f *functionLine) { f.State, f.Reason, f.Changed = state, reason, time.Now() })
-		},
-		Stalled: func(function string, stalled bool) {
-			b.function(function, func(f *functionLine) { f.Stalled, f.Changed = stalled, time.Now() })
-		},
-		Floor: func(function string, _ int, _ sink.Point) {
-			b.function(function, func(f *functionLine) { f.Floor = time.Now() })
-		},
-		Buried: func(function string) { b.function(function, func(f *functionLine) { f.Buried++ }) },
-		Lag: func(function string, backlog uint64, seconds float64) {
-			b.function(function, func(f *functionLine) { f.Backlog, f.Lag, f.Heard = backlog, seconds, time.Now() })
-		},
-	}
-}
-
-// rate counts events per second over the last seconds.
-type rate struct {
-	second int64
-	counts [8]int64 // by second, modulo
-}
-
-func (r *rate) advance(now time.Time) {
-	second := now.Unix()
-	for s := max(r.second+1, second-int64(len(r.counts))+1); s <= second; s++ {
-		r.counts[s%int64(len(r.counts))] = 0
-	}
-	r.second = max(r.second, second)
-}
-
-func (r *rate) add(now time.Time, n int) {
-	r.advance(now)
-	r.counts[now.Unix()%int64(len(r.counts))] += int64(n)
-}
-
-// perSecond is over the complete seconds that are remembered, at most 5.
-func (r *rate) perSecond(now time.Time) float64 {
-	r.advance(now)
-	const window = 5
-	var sum int64
-	for s := now.Unix() - window; s < now.Unix(); s++ {
-		sum += r.counts[s%int64(len(r.counts))]
-	}
-	return float64(sum) / window
 }

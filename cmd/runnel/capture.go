@@ -5,13 +5,15 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/runnel-dev/runnel/runtime/process"
 )
 
 // captureCommand is `runnel capture`.
 type captureCommand struct {
 	nats natsFlags
-	http httpFlags
-	log  logFlags
+	http process.HTTP
+	log  process.Log
 	past pastFlags
 }
 
@@ -31,15 +33,15 @@ oldest changes that a MySQL or MariaDB server still has, and loads nothing: what
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0], cmd.ErrOrStderr()) },
 	}
 	c.nats.add(cmd.Flags())
-	c.http.add(cmd.Flags())
-	c.log.add(cmd.Flags())
+	c.http.Flags(cmd.Flags())
+	c.log.Flags(cmd.Flags())
 	c.past.add(cmd)
 	return cmd
 }
 
 func (c *captureCommand) run(ctx context.Context, name string, errs io.Writer) error {
-	screen := newPainter(errs)
-	log, err := c.log.logger(screen)
+	screen := process.NewScreen(errs)
+	log, err := c.log.Logger(screen)
 	if err != nil {
 		return err
 	}
@@ -53,9 +55,10 @@ func (c *captureCommand) run(ctx context.Context, name string, errs io.Writer) e
 			return err
 		}
 	}
-	board := newBoard(newMetrics())
+	board := newBoard()
 	a := &agents{session: s, board: board, log: log, only: []string{name}, lone: true, ways: c.past}
-	return together(ctx, c.http, board, screen, log, a.run)
+	p := process.Process{HTTP: c.http, Metrics: process.NewMetrics(process.Version(version)), Screen: screen, Log: log, Reporters: []process.Reporter{board}}
+	return p.Run(ctx, a.run)
 }
 
 // pastFlags are the ways past a gap.

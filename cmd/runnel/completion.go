@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/runnel-dev/runnel/runtime/process"
 	"github.com/runnel-dev/runnel/runtime/registry"
 )
 
@@ -48,7 +49,7 @@ func names(nats *natsFlags, sources bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completing)
 		defer cancel()
-		if err := flagsFromEnvironment(cmd); err != nil {
+		if err := process.FromEnvironment(cmd.Flags()); err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
 		s, err := nats.connect(ctx)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runnel-dev/runnel/runtime/event"
+	"github.com/runnel-dev/runnel/runtime/process"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -39,7 +40,7 @@ arrived are deleted; one that is refused once more is a new letter.`,
 			if chosen == r.all {
 				return usageError{errors.New("expected a function, --table, --reason or --since; or --all, alone")}
 			}
-			return r.run(cmd.Context(), cmd.OutOrStdout(), newPainter(cmd.ErrOrStderr()))
+			return r.run(cmd.Context(), cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr()))
 		},
 	}
 	r.add(cmd)
@@ -60,7 +61,7 @@ type redrive struct {
 // keysPerList: the agent reads a list at once.
 const keysPerList = 50
 
-func (r *redriveCommand) run(ctx context.Context, out io.Writer, screen *painter) error {
+func (r *redriveCommand) run(ctx context.Context, out io.Writer, screen *process.Screen) error {
 	from, err := r.from(time.Now())
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func (r *redriveCommand) run(ctx context.Context, out io.Writer, screen *painter
 	return err
 }
 
-func (r *redriveCommand) redrive(ctx context.Context, s *session, name string, d *redrive, out io.Writer, screen *painter) error {
+func (r *redriveCommand) redrive(ctx context.Context, s *session, name string, d *redrive, out io.Writer, screen *process.Screen) error {
 	verb := "reads"
 	if r.dryRun {
 		verb = "would read"

@@ -135,7 +135,7 @@ func (d *doctorCommand) stream(ctx context.Context) (*session, examined, error) 
 	switch {
 	case err == nil:
 		d.server(ctx, s, &report)
-	case d.nats.external():
+	case d.nats.External():
 		report.Fail("server", "", "%v", err)
 	default:
 		d.folder(&report)
@@ -183,24 +183,24 @@ func (d *doctorCommand) server(ctx context.Context, s *session, report *doctor.R
 
 // folder looks at where JetStream would be embedded.
 func (d *doctorCommand) folder(report *doctor.Report) {
-	dir := d.nats.data
+	dir := d.nats.Data
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		dir = "."
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		report.Fail("data folder", "choose another one with --data", "%s: %v", d.nats.data, err)
+		report.Fail("data folder", "choose another one with --data", "%s: %v", d.nats.Data, err)
 		return
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		report.Warn("data folder", "", "%s: %v", d.nats.data, err)
+		report.Warn("data folder", "", "%s: %v", d.nats.Data, err)
 		return
 	}
 	free := int64(st.Bavail) * st.Bsize
 	if free < 2<<30 {
-		report.Warn("data folder", "make room, or choose another one with --data", "%s has %s free", d.nats.data, size(free))
+		report.Warn("data folder", "make room, or choose another one with --data", "%s has %s free", d.nats.Data, size(free))
 	} else {
-		report.OK("data folder", "JetStream would be embedded in %s, which has %s free", d.nats.data, size(free))
+		report.OK("data folder", "JetStream would be embedded in %s, which has %s free", d.nats.Data, size(free))
 	}
 }
 

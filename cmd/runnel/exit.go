@@ -6,22 +6,18 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/runnel-dev/runnel/runtime/stream"
+	"github.com/runnel-dev/runnel/runtime/process"
 )
 
-// Exit codes, as --help documents them.
-const (
-	exitRuntime       = 1
-	exitUsage         = 2
-	exitConfiguration = 3
-	exitFenced        = 4
-)
+// exitRuntime ends a command that could not do what it was told.
+const exitRuntime = process.ExitRuntime
 
 // usageError is a command line that makes no sense.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() + "; see --help" }
 func (e usageError) Unwrap() error { return e.err }
+func (e usageError) Usage() bool   { return true }
 
 // atLeastOne, exactlyOne and nothing check arguments; what names them.
 func atLeastOne(what string) cobra.PositionalArgs {
@@ -78,21 +74,11 @@ type statusError struct {
 
 func (e statusError) Error() string { return e.text }
 
+// exitCode is as --help documents it.
 func exitCode(err error) int {
-	var usage usageError
-	var configuration interface{ Configuration() bool }
 	var status statusError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &status):
+	if errors.As(err, &status) {
 		return status.code
-	case errors.Is(err, stream.ErrFenced):
-		return exitFenced
-	case errors.As(err, &usage):
-		return exitUsage
-	case errors.As(err, &configuration):
-		return exitConfiguration
 	}
-	return exitRuntime
+	return process.ExitCode(err)
 }

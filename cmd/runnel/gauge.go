@@ -5,24 +5,26 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/runnel-dev/runnel/runtime/process"
 )
 
 // gauge is the progress of long work: one line that is painted over on a terminal, and elsewhere one now and then.
 type gauge struct {
 	out    io.Writer
-	screen *painter
+	screen *process.Screen
 	told   time.Time
 	last   string
 }
 
-func newGauge(out io.Writer, screen *painter) *gauge { return &gauge{out: out, screen: screen} }
+func newGauge(out io.Writer, screen *process.Screen) *gauge { return &gauge{out: out, screen: screen} }
 
 // tellEvery is how often progress is printed where it cannot be painted over.
 const tellEvery = 10 * time.Second
 
 func (g *gauge) line(text string) {
-	if g.screen.live {
-		g.screen.show([]string{text})
+	if g.screen.Live() {
+		g.screen.Show([]string{text})
 		return
 	}
 	if text == g.last || !g.told.IsZero() && time.Since(g.told) < tellEvery {
@@ -34,8 +36,8 @@ func (g *gauge) line(text string) {
 
 // end takes the line away.
 func (g *gauge) end() {
-	if g.screen.live {
-		g.screen.show(nil)
+	if g.screen.Live() {
+		g.screen.Show(nil)
 	}
 }
 

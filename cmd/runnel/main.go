@@ -10,46 +10,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/runnel-dev/runnel/runtime/process"
 )
 
 func main() {
-	ctx, stop := signals(context.Background())
+	ctx, stop := process.Signals(context.Background())
 	defer stop()
 	os.Exit(execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
-
-// signals gives a context that the first SIGINT or SIGTERM ends, so that all drains; a later one exits at once.
-func signals(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(parent)
-	c := make(chan os.Signal, 2)
-	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		select {
-		case <-c:
-			cancel()
-		case <-ctx.Done():
-			return
-		}
-		impatience(c, time.Second)
-		os.Exit(exitRuntime)
-	}()
-	return ctx, func() { signal.Stop(c); cancel() }
-}
-
-// impatience returns at a signal that is no echo of the one before: timeout(1), shells and supervisors signal the process and
-// its group, so that one wish arrives more than once, and must not cut the draining that it asked for.
-func impatience(c <-chan os.Signal, echo time.Duration) {
-	for first := time.Now(); ; {
-		<-c
-		if time.Since(first) >= echo {
-			return
-		}
-	}
 }
 
 // execute runs one command line and gives its exit code.
@@ -80,7 +50,7 @@ PostgreSQL, through NATS JetStream.`,
 		Args:          nothing,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return flagsFromEnvironment(cmd)
+			return process.FromEnvironment(cmd.Flags())
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

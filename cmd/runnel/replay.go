@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/runnel-dev/runnel/runtime/host"
+	"github.com/runnel-dev/runnel/runtime/process"
 	"github.com/runnel-dev/runnel/runtime/registry"
 	"github.com/runnel-dev/runnel/runtime/sink"
 	"github.com/runnel-dev/runnel/runtime/stream"
@@ -46,7 +47,7 @@ A part that the stream does not hold any more is read from the source's tables: 
 			if err := r.check(); err != nil {
 				return err
 			}
-			return r.run(cmd.Context(), args[0], cmd.OutOrStdout(), newPainter(cmd.ErrOrStderr()))
+			return r.run(cmd.Context(), args[0], cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr()))
 		},
 	}
 	r.nats.add(cmd.Flags())
@@ -80,7 +81,7 @@ func (r *replayCommand) check() error {
 	return nil
 }
 
-func (r *replayCommand) run(ctx context.Context, name string, out io.Writer, screen *painter) error {
+func (r *replayCommand) run(ctx context.Context, name string, out io.Writer, screen *process.Screen) error {
 	s, err := r.nats.connect(ctx)
 	if err != nil {
 		return err
@@ -267,7 +268,7 @@ func (s *session) floorsOf(ctx context.Context, st *stream.Stream, f *registry.F
 }
 
 // awaitReplay shows how far a replay is until it is over.
-func (s *session) awaitReplay(ctx context.Context, f *registry.Function, generation int64, out io.Writer, screen *painter) error {
+func (s *session) awaitReplay(ctx context.Context, f *registry.Function, generation int64, out io.Writer, screen *process.Screen) error {
 	st, err := stream.Open(ctx, s.conn, f.Source())
 	if err != nil {
 		return err

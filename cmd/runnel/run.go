@@ -9,17 +9,17 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/runnel-dev/runnel/runtime/host"
+	"github.com/runnel-dev/runnel/runtime/process"
 	"github.com/runnel-dev/runnel/runtime/registry"
 )
 
 // runCommand is `runnel run`.
 type runCommand struct {
 	nats   natsFlags
-	http   httpFlags
-	log    logFlags
+	http   process.HTTP
+	log    process.Log
 	listen string
 	past   pastFlags
 }
@@ -41,20 +41,20 @@ Other commands find a running one through its data folder:
 		RunE:    func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args, cmd.ErrOrStderr()) },
 	}
 	r.nats.add(cmd.Flags())
-	r.http.add(cmd.Flags())
-	r.log.add(cmd.Flags())
+	r.http.Flags(cmd.Flags())
+	r.log.Flags(cmd.Flags())
 	cmd.Flags().StringVar(&r.listen, "listen", "", "address of the embedded JetStream for other commands and the nats CLI (default 127.0.0.1:4222, or the next free port)")
 	r.past.add(cmd)
 	return cmd
 }
 
 func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) error {
-	screen := newPainter(errs)
-	log, err := r.log.logger(screen)
+	screen := process.NewScreen(errs)
+	log, err := r.log.Logger(screen)
 	if err != nil {
 		return err
 	}
-	if r.listen != "" && r.nats.external() {
+	if r.listen != "" && r.nats.External() {
 		return usageError{errors.New("--listen is for the embedded JetStream, and --nats names another one")}
 	}
 	files, err := registry.ReadFiles(paths...)
@@ -80,26 +80,28 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 	if err := revive(ctx, s.registry, halted, functions); err != nil {
 		return err
 	}
-	board := newBoard(newMetrics())
-	a := &agents{session: s, board: board, log: log, ways: r.past}
-	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: board.host()}
-	if r.nats.external() { // what else is deployed there has processes of its own
+	metrics := process.NewMetrics(process.Version(version))
+	sourceBoard, functionBoard := newBoard(), process.NewBoard(metrics)
+	a := &agents{session: s, board: sourceBoard, log: log, ways: r.past}
+	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: functionBoard.Observer()}
+	if r.nats.External() { // what else is deployed there has processes of its own
 		a.only, config.Functions = sources, functions
 	} else if err := others(ctx, s.registry, sources, functions, log); err != nil {
 		return err
 	}
 	var parts []func(context.Context) error
-	if len(sources) > 0 || !r.nats.external() {
+	if len(sources) > 0 || !r.nats.External() {
 		parts = append(parts, a.run)
 	}
-	if len(functions) > 0 || !r.nats.external() {
+	if len(functions) > 0 || !r.nats.External() {
 		h, err := host.New(config)
 		if err != nil {
 			return err
 		}
 		parts = append(parts, h.Run)
 	}
-	return together(ctx, r.http, board, screen, log, parts...)
+	p := process.Process{HTTP: r.http, Metrics: metrics, Screen: screen, Log: log, Reporters: []process.Reporter{sourceBoard, functionBoard}}
+	return p.Run(ctx, parts...)
 }
 
 // others says what was deployed here before and goes on, although the files do not have it.
@@ -117,54 +119,16 @@ func others(ctx context.Context, r *registry.Registry, sources, functions []stri
 	return nil
 }
 
-// together runs the parts of a process until ctx ends or one of them fails, with health, metrics and the terminal beside them.
-func together(ctx context.Context, h httpFlags, b *board, screen *painter, log *slog.Logger, parts ...func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	address, serve, err := h.serve(ctx, b)
-	if err != nil {
-		return err
-	}
-	if address != "" {
-		log.Info("serving health and metrics", "url", "http://"+address+"/metrics")
-	}
-	stopped, painted, bounded := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(bounded)
-		boundMemory(ctx)
-	}()
-	go func() {
-		defer close(painted)
-		b.paint(screen, stopped)
-	}()
-	g, inner := errgroup.WithContext(ctx)
-	for _, part := range parts {
-		g.Go(func() error { return part(inner) })
-	}
-	err = g.Wait()
-	cancel()
-	close(stopped)
-	<-painted
-	<-bounded
-	if e := serve(); err == nil {
-		err = e
-	}
-	if err == nil {
-		log.Info("stopped")
-	}
-	return err
-}
-
 func (r *runCommand) open(ctx context.Context, log *slog.Logger) (*session, error) {
-	if r.nats.external() {
+	if r.nats.External() {
 		return r.nats.connect(ctx)
 	}
 	s, a, err := r.nats.embed(ctx, r.listen, log)
 	if err != nil {
 		return nil, err
 	}
-	log.Info("JetStream is embedded", "url", a.URL, "data", r.nats.data,
-		"look", fmt.Sprintf("nats --server %s --user %s --password \"$(jq -r .password %s)\" stream ls", a.URL, a.User, r.nats.accessFile()))
+	log.Info("JetStream is embedded", "url", a.URL, "data", r.nats.Data,
+		"look", fmt.Sprintf("nats --server %s --user %s --password \"$(jq -r .password %s)\" stream ls", a.URL, a.User, r.nats.AccessFile()))
 	return s, nil
 }
 

@@ -9,29 +9,21 @@ import (
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/runtime/event"
-	"github.com/runnel-dev/runnel/runtime/registry"
+	"github.com/runnel-dev/runnel/runtime/process"
+	"github.com/runnel-dev/runnel/runtime/text"
 )
 
-// status is the block that `run` shows on a terminal.
-func (b *board) status(now time.Time) []string {
-	sources, functions := b.lines()
-	width := 8
-	for _, s := range sources {
-		width = max(width, len(s.Name))
-	}
-	for _, f := range functions {
-		width = max(width, len(f.Name))
-	}
-	lines := []string{strings.Repeat("─", 60)}
-	for _, s := range sources {
-		lines = append(lines, fmt.Sprintf("%-*s  %s", width, s.Name, s.text(now)))
-		lines = append(lines, s.loads(now)...)
-		if s.Waits != "" {
-			lines = append(lines, "  load waits for function "+s.Waits)
+// Status has a line for each source, and below it one for each table that is loaded.
+func (b *board) Status(now time.Time) []process.Line {
+	var lines []process.Line
+	for _, s := range b.lines() {
+		lines = append(lines, process.Line{Name: s.Name, Text: s.text(now)})
+		for _, load := range s.loads(now) {
+			lines = append(lines, process.Line{Text: load})
 		}
-	}
-	for _, f := range functions {
-		lines = append(lines, fmt.Sprintf("%-*s  %s", width, f.Name, f.text(now)))
+		if s.Waits != "" {
+			lines = append(lines, process.Line{Text: "load waits for function " + s.Waits})
+		}
 	}
 	return lines
 }
@@ -50,20 +42,7 @@ func (s *sourceLine) text(now time.Time) string {
 		}
 		return text
 	}
-	return fmt.Sprintf("%-9s %9s events/s   published %s", s.State, count(s.rate.perSecond(now)), number(s.Events))
-}
-
-func (f *functionLine) text(now time.Time) string {
-	switch {
-	case f.State == registry.Halted:
-		return "halted: " + oneLine(f.Reason)
-	case f.State == registry.Paused:
-		return "paused"
-	case f.Stalled:
-		return "stalled: " + oneLine(f.LastError)
-	}
-	return fmt.Sprintf("%-9s %9s events/s   written %s   lag %s, %s messages", f.State, count(f.rate.perSecond(now)), number(f.Events),
-		seconds(f.Lag), number(int64(f.Backlog)))
+	return fmt.Sprintf("%-9s %9s events/s   published %s", s.State, count(s.rate.PerSecond(now)), number(s.Events))
 }
 
 // loads are the bars of the tables that are being loaded.
@@ -79,7 +58,7 @@ func (s *sourceLine) loads(now time.Time) []string {
 		if l.Estimate > 0 {
 			share = min(float64(l.Rows)/float64(l.Estimate), 0.99)
 		}
-		line := fmt.Sprintf("  %-28s %s %3.0f%%  %s rows of about %s", t, bar(share, 20), share*100, number(l.Rows), number(max(l.Rows, l.Estimate)))
+		line := fmt.Sprintf("%-28s %s %3.0f%%  %s rows of about %s", t, bar(share, 20), share*100, number(l.Rows), number(max(l.Rows, l.Estimate)))
 		if left := timeLeft(l, now); left >= time.Second {
 			line += fmt.Sprintf(", %s left", left.Round(time.Second))
 		}
@@ -96,46 +75,17 @@ func timeLeft(l capture.Loading, now time.Time) time.Duration {
 	return time.Duration(float64(took) / float64(read) * float64(l.Estimate-l.Rows))
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// number groups digits: 1,234,567.
-func number(n int64) string {
-	digits := fmt.Sprint(n)
-	var out []byte
-	for i := range len(digits) {
-		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
-			out = append(out, ',')
-		}
-		out = append(out, digits[i])
-	}
-	return string(out)
+// bar of a share between 0 and 1.
+func bar(share float64, width int) string {
+	full := int(min(max(share, 0), 1) * float64(width))
+	return "[" + strings.Repeat("█", full) + strings.Repeat("░", width-full) + "]"
 }
 
-func count(v float64) string {
-	if v > 0 && v < 10 {
-		return fmt.Sprintf("%.1f", v)
-	}
-	return number(int64(v))
-}
-
-func seconds(v float64) string {
-	switch {
-	case v < 10:
-		return fmt.Sprintf("%.1f s", v)
-	case v < 600:
-		return fmt.Sprintf("%.0f s", v)
-	}
-	return time.Duration(v * float64(time.Second)).Round(time.Minute).String()
-}
-
-func size(n int64) string {
-	const units = "KMGTP"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, i := float64(n)/1024, 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[i])
-}
+// How numbers and texts are shown.
+var (
+	oneLine = text.OneLine
+	number  = text.Number
+	count   = text.Count
+	seconds = text.Seconds
+	size    = text.Size
+)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"errors"
@@ -26,11 +26,11 @@ func TestFreePort(t *testing.T) {
 		tried = append(tried, address)
 		return stream.Start(stream.Embedded{Dir: dir, Listen: address})
 	}
-	if _, err := atFree(address, 0, 0, start); !errors.Is(err, syscall.EADDRINUSE) || len(tried) != 1 {
+	if _, err := AtFree(address, 0, 0, start); !errors.Is(err, syscall.EADDRINUSE) || len(tried) != 1 {
 		t.Errorf("%v after %v", err, tried)
 	}
 	tried = nil
-	s, err := atFree("", port, port, start)
+	s, err := AtFree("", port, port, start)
 	if err != nil {
 		t.Fatal(err)
 	}
