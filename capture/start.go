@@ -67,6 +67,9 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if p.change, err = a.newest(ctx, p, rec); err != nil {
 		return nil, err
 	}
+	if a.cfg.Resnapshot {
+		p.withoutMarks(info.Confirmed)
+	}
 	tables, err := tablesOf(ctx, log)
 	if err != nil {
 		return nil, err
@@ -138,6 +141,22 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	a.cfg.Log.Info("capture started", "source", a.cfg.Source, "position", reached(p.group).String(), "epoch", epoch, "base", id.Base,
 		"load", p.load.ID, "load_done", p.load.Done)
 	return w, nil
+}
+
+// withoutMarks goes back to the newest change, or to the slot. Marks say how far a log was read, and where the source was restored, which
+// may be why all is read again, that was another one.
+func (p *plan) withoutMarks(confirmed event.Position) {
+	end := reached(p.group)
+	if p.untouched || !p.group.Complete() || end.Origin != "" {
+		return
+	}
+	to := p.change
+	if to.Compare(confirmed) < 0 {
+		to = confirmed
+	}
+	if to.Compare(end) < 0 {
+		p.group = at(to)
+	}
 }
 
 // resume reads where the log goes on: from the stream; only where that is empty the record counts.
