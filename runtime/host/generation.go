@@ -171,7 +171,7 @@ func (g *generation) fits(ctx context.Context, handler sink.Handler) error {
 func (g *generation) insist(ctx context.Context, again *pause, try func() error) error {
 	again.reset()
 	for {
-		err := try()
+		err := caught(try)
 		switch {
 		case err == nil:
 			g.health.works(g, nil)

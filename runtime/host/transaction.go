@@ -168,7 +168,7 @@ func (o *ordered) step(ctx context.Context, deadlines time.Duration, do func(con
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadlines*o.patience*o.l.host.cfg.WriteDeadline)
 	defer cancel()
-	if err := do(limited); err != nil {
+	if err := caught(func() error { return do(limited) }); err != nil {
 		return late(limited, err)
 	}
 	return nil

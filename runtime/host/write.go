@@ -238,7 +238,7 @@ func (w *writer) handle(ctx context.Context, jobs []*job, patience time.Duration
 	defer cancel()
 	began := time.Now()
 	failpoint.At(failpoint.WriteBefore)
-	err := w.g.handler.Handle(limited, b)
+	err := caught(func() error { return w.g.handler.Handle(limited, b) })
 	failpoint.At(failpoint.WriteAfter)
 	if err != nil {
 		if limited.Err() != nil {
@@ -362,7 +362,7 @@ func (w *writer) insistLong(ctx context.Context, l *lane, try func() error) erro
 		if err := w.confirm(ctx, l); err != nil {
 			return err
 		}
-		err := try()
+		err := caught(try)
 		switch {
 		case err == nil:
 			w.g.health.works(w.g, l)
