@@ -259,11 +259,7 @@ func (c *counter) Handle(_ context.Context, b functions.Batch) error {
 	defer c.mu.Unlock()
 	for _, s := range b.Spans {
 		for _, e := range s.Events {
-			if e.Op == event.Create {
-				c.counts["rows"]++
-			} else if e.Op == event.Delete {
-				c.counts["rows"]--
-			}
+			c.counts["rows"] += map[event.Op]int{event.Create: 1, event.Delete: -1}[e.Op]
 		}
 	}
 	return nil
@@ -279,5 +275,19 @@ func (c *counter) Reset(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts = map[string]int{}
+	return nil
+}
+
+// sweeps executes a TRUNCATE.
+type sweeps struct{ sink }
+
+func (h sweeps) Sweep(_ context.Context, s functions.Sweep) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, r := range h.rows {
+		if event.Partition([]byte(key), s.Partitions) == s.Partition && r.version < s.Older {
+			h.rows[key] = row{version: s.Older}
+		}
+	}
 	return nil
 }
