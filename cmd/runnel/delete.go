@@ -81,7 +81,7 @@ func (d *deleteCommand) function(ctx context.Context, s *session, n named, in io
 	if !d.dropTarget {
 		var stays []string
 		if names := targetNames(spec, schemas); len(names) > 0 {
-			stays = append(stays, fmt.Sprintf("in %s: %s", spec.To.Kind(), strings.Join(names, ", ")))
+			stays = append(stays, fmt.Sprintf("in %s: %s", spec.Target(), strings.Join(names, ", ")))
 		}
 		return d.take(out, n, nil, stays, func() error { return s.registry.DeleteFunction(ctx, n.name) })
 	}
@@ -94,7 +94,7 @@ func (d *deleteCommand) function(ctx context.Context, s *session, n named, in io
 	}
 	dropper, ok := h.(sink.Dropper)
 	if !ok {
-		return fmt.Errorf("%s cannot be dropped by runnel: delete the function without --drop-target", spec.To.Kind())
+		return fmt.Errorf("%s cannot be dropped by runnel: delete the function without --drop-target", spec.Target())
 	}
 	gone, kept, err := dropper.Drop(ctx, schemas, true)
 	if err != nil {
@@ -102,10 +102,10 @@ func (d *deleteCommand) function(ctx context.Context, s *session, n named, in io
 	}
 	var drops, stays []string
 	if len(gone) > 0 {
-		drops = append(drops, fmt.Sprintf("in %s: %s", spec.To.Kind(), strings.Join(gone, ", ")))
+		drops = append(drops, fmt.Sprintf("in %s: %s", spec.Target(), strings.Join(gone, ", ")))
 	}
 	if len(kept) > 0 {
-		stays = append(stays, fmt.Sprintf("in %s, since it was there before: %s", spec.To.Kind(), strings.Join(kept, ", ")))
+		stays = append(stays, fmt.Sprintf("in %s, since it was there before: %s", spec.Target(), strings.Join(kept, ", ")))
 	}
 	if err := d.ask(in, out, n, drops); err != nil {
 		return err
@@ -128,6 +128,9 @@ func (d *deleteCommand) function(ctx context.Context, s *session, n named, in io
 func targetNames(f *registry.Function, schemas []*event.Schema) []string {
 	var names []string
 	for _, s := range schemas {
+		if f.TargetName(s.Table) == "" {
+			continue // only its handler knows
+		}
 		names = append(names, f.TargetName(s.Table))
 	}
 	return names

@@ -227,6 +227,10 @@ func (d *doctorCommand) function(ctx context.Context, s *session, f *registry.Fu
 }
 
 func (d *doctorCommand) target(ctx context.Context, s *session, f *registry.Function, report *doctor.Report) {
+	if f.Handler != "" {
+		d.handler(ctx, s, f, report)
+		return
+	}
 	h, err := newHandler(f, slog.New(slog.DiscardHandler))
 	if err != nil {
 		report.Fail("specification", "", "%v", err)
@@ -254,6 +258,21 @@ func (d *doctorCommand) target(ctx context.Context, s *session, f *registry.Func
 		report.OK(f.To.Kind(), "it can be reached; its structure is looked at once tables are captured")
 	default:
 		report.OK(f.To.Kind(), "it can be reached, and fits %d tables", len(schemas))
+	}
+}
+
+// handler looks for a worker that has the function's handler: what it writes to only that one knows.
+func (d *doctorCommand) handler(ctx context.Context, s *session, f *registry.Function, report *doctor.Report) {
+	if s == nil {
+		return // nothing is deployed where workers could be
+	}
+	switch why, err := s.handlerless(ctx, f); {
+	case err != nil:
+		report.Fail("workers", "", "%v", err)
+	case why != "":
+		report.Warn("handler "+f.Handler, "", "%s", why)
+	default:
+		report.OK("handler "+f.Handler, "a worker has it")
 	}
 }
 

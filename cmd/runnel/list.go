@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -216,7 +214,7 @@ func summed(n registry.Named[registry.FunctionRecord], workers []registry.Named[
 	line.Error = sum.LastError
 	switch {
 	case hosts == 0:
-		line.State, line.Error = "idle", "no worker hosts it: start runnel worker"+asked(n)+", or runnel run"
+		line.State, line.Error = "idle", unhosted(n, workers)
 		return line
 	case sum.Stalled:
 		line.State = "stalled"
@@ -227,19 +225,6 @@ func summed(n registry.Named[registry.FunctionRecord], workers []registry.Named[
 		line.Messages, line.LagSeconds = &sum.Backlog, &sum.LagSeconds
 	}
 	return line
-}
-
-// asked are the labels that the function asks for, as flags.
-func asked(n registry.Named[registry.FunctionRecord]) string {
-	spec, err := registry.ParseFunction(n.Name, n.Record.Spec)
-	if err != nil {
-		return ""
-	}
-	text := ""
-	for _, k := range slices.Sorted(maps.Keys(spec.Labels)) {
-		text += " --labels " + k + "=" + spec.Labels[k]
-	}
-	return text
 }
 
 // endOf is the end of a source's stream; nil where there is none yet.

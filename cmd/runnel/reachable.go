@@ -40,6 +40,13 @@ func (s *session) checkTargets(ctx context.Context, files *registry.Files, steps
 }
 
 func (s *session) checkTarget(ctx context.Context, f *registry.Function, out io.Writer) error {
+	if f.Handler != "" {
+		why, err := s.handlerless(ctx, f)
+		if err == nil && why != "" {
+			_, err = fmt.Fprintf(out, "function %s: %s\n", f.Name, why)
+		}
+		return err
+	}
 	for _, text := range f.References() {
 		if _, err := registry.Resolve(text); err != nil {
 			_, e := fmt.Fprintf(out, "the target of function %s is not looked at: %v\n", f.Name, err)

@@ -89,7 +89,7 @@ func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 		}
 		return postgres.New(c)
 	}
-	return nil, errors.New("no target")
+	return nil, fmt.Errorf("its handler %s is in a binary of its own, and not in runnel", f.Handler)
 }
 
 // checkReferences resolves every reference of the files once, so that a missing variable is known before anything starts.
@@ -103,6 +103,9 @@ func checkReferences(files *registry.Files) error {
 	}
 	for i := range files.Functions {
 		f := &files.Functions[i]
+		if f.Handler != "" {
+			continue // its worker has an environment of its own
+		}
 		for _, text := range f.References() {
 			if _, err := registry.Resolve(text); err != nil {
 				faults = append(faults, fmt.Errorf("function %s: %w", f.Name, err))
