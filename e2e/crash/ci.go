@@ -27,11 +27,11 @@ type fixedRun struct {
 // JetStream's leaders, and the targets, in a cluster.
 var ciRuns = []fixedRun{
 	{TopologyRun, 1, []string{"clickhouse", "postgres"}, []string{
-		"kill.again", "kill.all", "source.*", "net.*.source", "store.[^n]*", "target.*.warehouse",
+		"kill.again", "kill.all", "source.*", "net.*.source", "store.[^n]*", "target.*.warehouse", "operator.redrive",
 	}},
 	{TopologySplit, 2, []string{"clickhouse", "postgres", "ordered"}, []string{
 		"kill@*", "kill.agent", "kill.worker", "restart.*", "freeze.*", "second.*", "net.*.agent", "net.*.worker",
-		"target.*.analytics",
+		"target.*.analytics", "operator.rollback",
 	}},
 	{TopologyCluster, 3, []string{"elasticsearch", "clickhouse"}, []string{
 		"nats.*", "store.node", "target.*.search", "net.*.target",

@@ -57,7 +57,7 @@ func (f Fault) lane() string {
 
 // faults is everything that can be injected with a kind of source.
 func faults(db database) []Fault {
-	return slices.Concat(killFaults, netFaults, natsFaults, storeFaults, db.Faults(), targetFaults)
+	return slices.Concat(killFaults, netFaults, natsFaults, storeFaults, db.Faults(), targetFaults, operatorFaults)
 }
 
 // choose gives the faults that the patterns name (path.Match; none means all) and that this world can have, in a fixed order.
