@@ -20,6 +20,7 @@ type job struct {
 	after, to sink.Point
 	until     int // of the lane, when it is durable
 	items     []int
+	sweep     bool // its only item is a t
 	over      bool
 }
 
@@ -95,6 +96,9 @@ func (g *play) deliver(ctx context.Context, w *worker, jobs []*job, f fault) err
 
 // call gives jobs to the handler once. Its memory is used again afterwards.
 func (g *play) call(ctx context.Context, w *worker, jobs []*job, f fault) error {
+	if jobs[0].sweep {
+		return g.sweep(ctx, w, jobs, f)
+	}
 	b := functions.Batch{Function: g.Function, Generation: w.generation, Partitions: g.Partitions}
 	var memory [][]byte
 	for _, j := range jobs {
@@ -103,7 +107,7 @@ func (g *play) call(ctx context.Context, w *worker, jobs []*job, f fault) error 
 		memory = append(memory, m...)
 	}
 	limited, end := g.limit(ctx, f)
-	err := g.handle(limited, w.handler, b)
+	err := g.guard(func() error { return w.handler.Handle(limited, b) })
 	passed := end()
 	if stuck := (*broken)(nil); errors.As(err, &stuck) {
 		g.called(w, jobs, err, f, true)
@@ -117,10 +121,27 @@ func (g *play) call(ctx context.Context, w *worker, jobs []*job, f fault) error 
 	for _, s := range b.Spans {
 		clear(s.Events)
 	}
-	said := err
 	if err == nil {
 		g.accept(jobs)
 	}
+	return g.answer(w, jobs, f, err, passed)
+}
+
+// sweep lets the handler execute a t.
+func (g *play) sweep(ctx context.Context, w *worker, jobs []*job, f fault) error {
+	it := &g.source.items[jobs[0].items[0]]
+	limited, end := g.limit(ctx, f)
+	err := g.guard(func() error {
+		return w.handler.(functions.Sweeper).Sweep(limited, functions.Sweep{
+			Function: g.Function, Generation: w.generation, Schema: g.Table, Partition: it.partition, Partitions: g.Partitions, Older: it.version,
+		})
+	})
+	return g.answer(w, jobs, f, err, end())
+}
+
+// answer is what the runtime hears of what a handler said.
+func (g *play) answer(w *worker, jobs []*job, f fault, said error, passed bool) error {
+	err := said
 	switch {
 	case f.lost && f.late:
 		err = errLate
@@ -149,8 +170,8 @@ func (g *play) limit(ctx context.Context, f fault) (context.Context, func() bool
 	}
 }
 
-// handle calls Handle as a worker does: a panic is a refusal. It does not wait for ever.
-func (g *play) handle(ctx context.Context, h functions.Handler, b functions.Batch) error {
+// guard calls a handler as a worker does: a panic is a refusal. It does not wait for ever.
+func (g *play) guard(call func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -158,7 +179,7 @@ func (g *play) handle(ctx context.Context, h functions.Handler, b functions.Batc
 				done <- sink.Permanent(&panicked{fmt.Sprint(p), debug.Stack()})
 			}
 		}()
-		done <- h.Handle(ctx, b)
+		done <- call()
 	}()
 	limit := time.NewTimer(g.Deadline + grace)
 	defer limit.Stop()
@@ -315,12 +336,12 @@ func count(jobs []*job) int {
 }
 
 // insist tries until it works, or patience is over.
-func (g *play) insist(ctx context.Context, try func(context.Context) error) error {
+func (r *runner) insist(ctx context.Context, try func(context.Context) error) error {
 	for began, tries := time.Now(), 1; ; tries++ {
-		limited, cancel := context.WithTimeout(ctx, g.Deadline)
+		limited, cancel := context.WithTimeout(ctx, r.Deadline)
 		err := try(limited)
 		cancel()
-		if err == nil || sink.IsHalt(err) || sink.IsPermanent(err) || errors.Is(err, sink.ErrClosed) || ctx.Err() != nil || tries >= 8 && time.Since(began) > g.Patience {
+		if err == nil || sink.IsHalt(err) || sink.IsPermanent(err) || errors.Is(err, sink.ErrClosed) || ctx.Err() != nil || tries >= 8 && time.Since(began) > r.Patience {
 			return err
 		}
 		pause(ctx, min(time.Millisecond<<tries, 100*time.Millisecond))

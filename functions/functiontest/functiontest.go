@@ -17,6 +17,8 @@
 //     nobody waits for any more. One batch of each partition can be late like this.
 //   - A partition moves to another worker: nothing comes twice.
 //   - The function is replayed: a new generation gets everything from the beginning of the history again.
+//   - The table is truncated, if the handler is a functions.Sweeper: Sweep is called when a partition comes to that place, and again,
+//     and late, as Handle is.
 //   - The source's agent is restarted: versions go on in another epoch, with a jump.
 //   - An event cannot be written: a column holds what does not fit its type. The handler may write it all the same. If it refuses, with
 //     Permanent for this event or for a whole batch, which is then halved, or by a panic, then it becomes a dead letter, and its
@@ -105,7 +107,7 @@ func (s Suite) Run(t *testing.T) {
 
 // Check runs the suite without a test. A *Failure is what it found.
 func (s Suite) Check(ctx context.Context) error {
-	r, err := newRunner(s)
+	r, err := newRunner(ctx, s)
 	if err != nil {
 		return err
 	}

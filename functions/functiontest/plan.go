@@ -97,7 +97,7 @@ func (r *runner) traffic(random *rand.Rand, n int, poison bool) []change {
 		case d < 19:
 			c.kind = reread
 		default:
-			c.kind = restart
+			c.kind = []changeKind{restart, empty}[random.IntN(2)]
 		}
 		changes[i] = c
 	}

@@ -116,22 +116,35 @@ func (g *play) run(ctx context.Context) error {
 // end closes the handlers.
 func (g *play) end() {
 	for _, w := range g.made {
-		if c, ok := w.handler.(functions.Closer); ok {
-			c.Close()
-		}
+		closeHandler(w.handler)
 	}
+}
+
+func closeHandler(h functions.Handler) {
+	if c, ok := h.(functions.Closer); ok {
+		c.Close()
+	}
+}
+
+// make makes a handler.
+func (r *runner) make(ctx context.Context) (h functions.Handler, err error) {
+	f := functions.Function{Name: r.Function, From: []string{r.Table.Source + "." + r.Table.Table.String()}, Config: r.Config, Log: slog.New(slog.DiscardHandler)}
+	if err := r.insist(ctx, func(context.Context) (err error) {
+		h, err = r.Handler(ctx, f)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("make a handler: %w", err)
+	}
+	return h, nil
 }
 
 // start starts a worker at the floors.
 func (g *play) start(ctx context.Context) error {
-	w := &worker{name: workerName(len(g.made)), generation: g.generation, lanes: append([]place(nil), g.floors...)}
-	f := functions.Function{Name: g.Function, From: []string{g.Table.Source + "." + g.Table.Table.String()}, Config: g.Config, Log: slog.New(slog.DiscardHandler)}
-	if err := g.insist(ctx, func(context.Context) (err error) {
-		w.handler, err = g.Handler(ctx, f)
+	h, err := g.make(ctx)
+	if err != nil {
 		return err
-	}); err != nil {
-		return fmt.Errorf("make a handler: %w", err)
 	}
+	w := &worker{name: workerName(len(g.made)), handler: h, generation: g.generation, lanes: append([]place(nil), g.floors...)}
 	g.worker, g.made = w, append(g.made, w)
 	if c, ok := w.handler.(functions.Checker); ok {
 		if err := g.insist(ctx, func(ctx context.Context) error { return c.Check(ctx, []*event.Schema{g.Table}) }); err != nil {
@@ -295,6 +308,16 @@ func (g *play) write(ctx context.Context, s step, f fault) error {
 	return g.deliver(ctx, g.worker, jobs, f)
 }
 
+// before cuts items before the first t, or behind it where it is the first.
+func (s *source) before(items []int) []int {
+	for n, i := range items {
+		if s.items[i].sweep {
+			return items[:max(n, 1)]
+		}
+	}
+	return items
+}
+
 // next are the worker's next events as jobs: of a partition, or of all.
 func (g *play) next(s step) []*job {
 	var jobs []*job
@@ -307,8 +330,15 @@ func (g *play) next(s step) []*job {
 		if len(rest) == 0 {
 			continue
 		}
-		rest = rest[:min(max(s.n, 1), len(rest))]
-		jobs = append(jobs, &job{lane: at, partition: p, after: at.read, to: g.source.point(rest[len(rest)-1]), until: at.next + len(rest), items: rest})
+		rest = g.source.before(rest[:min(max(s.n, 1), len(rest))])
+		sweep := g.source.items[rest[0]].sweep
+		if sweep && len(jobs) > 0 {
+			continue // it comes by itself
+		}
+		jobs = append(jobs, &job{lane: at, partition: p, after: at.read, to: g.source.point(rest[len(rest)-1]), until: at.next + len(rest), items: rest, sweep: sweep})
+		if sweep {
+			break
+		}
 	}
 	return jobs
 }

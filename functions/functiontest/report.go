@@ -41,7 +41,11 @@ func (g *play) called(w *worker, jobs []*job, err error, f fault, passed bool) {
 	case passed:
 		kind, more = "cut", ", though the deadline passed meanwhile"
 	}
-	text := fmt.Sprintf("worker %s: Handle(%s) = %s%s", w.name, g.names(jobs), g.said(err), more)
+	method := "Handle"
+	if jobs[0].sweep {
+		method = "Sweep"
+	}
+	text := fmt.Sprintf("worker %s: %s(%s) = %s%s", w.name, method, g.names(jobs), g.said(err), more)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.trace = append(g.trace, entry{kind, jobs[0].partition, text})
@@ -119,6 +123,10 @@ func (p *played) failure() *Failure {
 			what += " that may be refused"
 		}
 		row := it.row
+		if it.sweep {
+			f.Changes = append(f.Changes, fmt.Sprintf("%d  %s", it.number, what))
+			continue
+		}
 		if row == "" {
 			row = strings.TrimSpace(strings.SplitN(strings.SplitN(string(it.message.Data), `"before":`, 2)[1], `,"after"`, 2)[0])
 		}

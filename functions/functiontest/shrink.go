@@ -9,7 +9,7 @@ import (
 // most bounds the search for a shorter history.
 const (
 	mostPlays = 600
-	mostTime  = 10 * time.Second
+	mostTime  = 30 * time.Second
 )
 
 // shrink looks for the shortest history that still fails: with fewer changes and steps, and simpler ones.
@@ -146,6 +146,9 @@ func (c *change) rename(from, to int) {
 // simpler are changes that say less.
 func (c change) simpler() []change {
 	var all []change
+	if c.kind == rekey {
+		all = append(all, change{key: c.to, nulls: c.nulls})
+	}
 	if c.kind != put {
 		all = append(all, change{key: c.key, nulls: c.nulls})
 	}

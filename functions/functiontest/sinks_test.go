@@ -157,9 +157,10 @@ var wrong = map[string]func(t *table) functions.Handler{
 		}
 		return newest(t, key, e)
 	}),
-	"hides-errors": func(t *table) functions.Handler { return hides{sink{t, newest}} },
-	"buffers":      func(t *table) functions.Handler { return &buffers{sink: sink{t, newest}} },
-	"keeps-memory": func(t *table) functions.Handler { return keeps{t} },
+	"sweeps-what-comes-late": func(t *table) functions.Handler { return forgets{sink{t, newest}} },
+	"hides-errors":           func(t *table) functions.Handler { return hides{sink{t, newest}} },
+	"buffers":                func(t *table) functions.Handler { return &buffers{sink: sink{t, newest}} },
+	"keeps-memory":           func(t *table) functions.Handler { return keeps{t} },
 }
 
 // right are sinks that hold in everything.
@@ -167,6 +168,7 @@ var right = map[string]func(t *table) functions.Handler{
 	"newest":   each(newest),
 	"strict":   each(strict),
 	"combined": func(t *table) functions.Handler { return combined{sink{t, newest}} },
+	"sweeps":   func(t *table) functions.Handler { return sweeps{sink{t, newest}} },
 	"names":    func(t *table) functions.Handler { return names{sink{t, strict}} },
 }
 
@@ -289,5 +291,17 @@ func (h sweeps) Sweep(_ context.Context, s functions.Sweep) error {
 			h.rows[key] = row{version: s.Older}
 		}
 	}
+	return nil
+}
+
+// forgets leaves nothing where it sweeps.
+type forgets struct{ sink }
+
+func (h forgets) Sweep(_ context.Context, s functions.Sweep) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.rows, func(key string, r row) bool {
+		return event.Partition([]byte(key), s.Partitions) == s.Partition && r.version < s.Older
+	})
 	return nil
 }

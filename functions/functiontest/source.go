@@ -2,6 +2,7 @@ package functiontest
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/sink"
@@ -25,6 +26,7 @@ const (
 	rekey                     // an update of the key: a delete and an insert
 	reread                    // the table is read again, if the row is there
 	restart                   // of the source's agent
+	empty                     // a TRUNCATE, where the handler is a Sweeper
 )
 
 // item is an event of the history's stream.
@@ -37,6 +39,7 @@ type item struct {
 	what      string
 	key, row  string // of the model; no row: it is deleted
 	poison    bool
+	sweep     bool // a t
 }
 
 // runner is a suite at work. Its stream goes on from history to history.
@@ -47,6 +50,7 @@ type runner struct {
 	sequence   uint64 // of the last message
 	log        uint64 // place in the source's log
 	keys       int    // numbers of keys that histories before have used
+	sweeps     bool   // the handler is a Sweeper
 	generation int64
 	claims     []sink.Claim // by partition, of the generation; made by a generation's first worker
 }
@@ -102,6 +106,11 @@ func (r *runner) history(changes []change) *source {
 		case restart:
 			r.sequence += event.FenceMarkers
 			r.writer = event.Writer{Epoch: r.writer.Epoch + 1, Base: r.sequence}
+		case empty:
+			if r.sweeps {
+				r.truncate(s)
+				clear(rows)
+			}
 		}
 	}
 	return s
@@ -109,10 +118,8 @@ func (r *runner) history(changes []change) *source {
 
 // publish adds an event as the agent writes it.
 func (r *runner) publish(s *source, op event.Op, what string, key int, row string, poison bool) {
-	r.sequence++
 	r.log += 8
-	at := event.Position{Timeline: 1, Commit: r.log, Change: r.log}
-	c := event.Change{Op: op, Schema: r.Table, Position: at, CommitMS: 1_770_000_000_000 + int64(r.log), TxID: r.log, Order: 1, Last: true}
+	c := r.change(op)
 	c.Snapshot = op == event.Read
 	if row == "" {
 		c.Before = []byte(r.keyRow(key))
@@ -120,10 +127,32 @@ func (r *runner) publish(s *source, op event.Op, what string, key int, row strin
 		c.After = []byte(row)
 	}
 	canonical, _ := r.keyOf(r.keyRow(key)) // the table's key was checked
-	it := item{number: len(s.items) + 1, partition: event.Partition([]byte(canonical), r.Partitions), what: what, key: canonical, row: row, poison: poison}
+	r.append(s, &c, item{partition: event.Partition([]byte(canonical), r.Partitions), what: what, key: canonical, row: row, poison: poison})
+}
+
+// truncate adds a TRUNCATE: a t for each partition.
+func (r *runner) truncate(s *source) {
+	r.log += 8
+	for p := range r.Partitions {
+		c := r.change(event.Truncate)
+		c.Position.Part = uint32(p)
+		r.append(s, &c, item{partition: p, what: "truncate, in its partition", sweep: true})
+	}
+}
+
+func (r *runner) change(op event.Op) event.Change {
+	at := event.Position{Timeline: 1, Commit: r.log, Change: r.log}
+	return event.Change{Op: op, Schema: r.Table, Position: at, CommitMS: 1_770_000_000_000 + int64(r.log), TxID: r.log, Order: 1, Last: true}
+}
+
+// append adds a message of one event.
+func (r *runner) append(s *source, c *event.Change, it item) {
+	r.sequence++
+	at := c.Position
+	it.number = len(s.items) + 1
 	it.message = event.Message{
 		Subject: event.Subject(r.Table.Source, r.Table.Table, it.partition), Sequence: r.sequence, ID: event.MessageID(r.Table.Source, at),
-		Writer: r.writer, Group: event.Group{From: at, To: at, K: 1, N: 1}, TimeMS: c.CommitMS, Data: event.AppendLine(nil, &c),
+		Writer: r.writer, Group: event.Group{From: at, To: at, K: 1, N: 1}, TimeMS: c.CommitMS, Data: event.AppendLine(nil, c),
 	}
 	it.version, it.place = r.writer.Version(r.sequence, 1), len(s.parts[it.partition])
 	s.items = append(s.items, it)
@@ -156,6 +185,8 @@ func (g *play) model() map[string]item {
 	for i, it := range g.source.items {
 		switch {
 		case g.refused[i] && !g.accepted[i]:
+		case it.sweep:
+			maps.DeleteFunc(rows, func(_ string, row item) bool { return row.partition == it.partition })
 		case it.row == "":
 			delete(rows, it.key)
 		default:

@@ -2,12 +2,14 @@ package functiontest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/runnel-dev/runnel/functions"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -199,7 +201,7 @@ func (r *runner) checkTable() error {
 }
 
 // newRunner checks the suite and fills in its defaults.
-func newRunner(s Suite) (*runner, error) {
+func newRunner(ctx context.Context, s Suite) (*runner, error) {
 	r := &runner{Suite: s, sequence: 512, log: 1000}
 	if r.Handler == nil || r.Target == nil {
 		return nil, errors.New("a suite needs a handler's maker and a target")
@@ -215,5 +217,14 @@ func newRunner(s Suite) (*runner, error) {
 	r.Patience = cmp.Or(r.Patience, defaultPatience)
 	r.writer = event.Writer{Epoch: 3, Base: 512}
 	r.generation = 1
-	return r, r.checkTable()
+	if err := r.checkTable(); err != nil {
+		return nil, err
+	}
+	h, err := r.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, r.sweeps = h.(functions.Sweeper)
+	closeHandler(h)
+	return r, nil
 }
