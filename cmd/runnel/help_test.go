@@ -12,7 +12,7 @@ import (
 func TestConventions(t *testing.T) {
 	t.Parallel()
 	const never = "runnel, runnel run, runnel capture, runnel worker, runnel tail, runnel schema, runnel version, runnel completion, runnel help, runnel dlq show, "
-	const lists = "runnel list, runnel describe, runnel doctor, runnel dlq list, "
+	const lists = "runnel list, runnel describe, runnel doctor, runnel dlq list, runnel test, runnel dry-run, "
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
 		path := c.CommandPath()
