@@ -2,6 +2,7 @@ package functiontest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -168,6 +169,7 @@ var right = map[string]func(t *table) functions.Handler{
 	"newest":   each(newest),
 	"strict":   each(strict),
 	"combined": func(t *table) functions.Handler { return combined{sink{t, newest}} },
+	"typed":    typed,
 	"sweeps":   func(t *table) functions.Handler { return sweeps{sink{t, newest}} },
 	"names":    func(t *table) functions.Handler { return names{sink{t, strict}} },
 }
@@ -278,6 +280,37 @@ func (c *counter) Reset(context.Context) error {
 	defer c.mu.Unlock()
 	c.counts = map[string]int{}
 	return nil
+}
+
+// thing is a row of the suite's table.
+type thing struct {
+	ID     int64        `json:"id"`
+	Name   *string      `json:"name"`
+	Amount *json.Number `json:"amount"`
+}
+
+// typed is a sink as a user writes it: rows as a type of its own, the newest of each key only.
+func typed(t *table) functions.Handler {
+	return functions.Typed(func(_ context.Context, changes []functions.Change[thing]) error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		var failed functions.Failures
+		for _, c := range functions.Latest(changes) {
+			value := ""
+			if !c.Deleted() {
+				b, err := json.Marshal(c.After)
+				if err != nil {
+					failed.Add(c.Item, functions.Permanent(err))
+					continue
+				}
+				value = string(b)
+			}
+			if c.Version > t.rows[c.ID()].version {
+				t.rows[c.ID()] = row{value, c.Version}
+			}
+		}
+		return failed.Err()
+	})
 }
 
 // sweeps executes a TRUNCATE.
