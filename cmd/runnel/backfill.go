@@ -19,10 +19,9 @@ import (
 
 // backfillCommand is `runnel backfill`.
 type backfillCommand struct {
-	nats                   natsFlags
-	tables                 []string
-	where                  string
-	dryRun, detach, cancel bool
+	again
+	tables []string
+	where  string
 }
 
 func newBackfill() *cobra.Command {
@@ -34,85 +33,95 @@ func newBackfill() *cobra.Command {
 the target holds all of it. At the end rows that the source does not have any more are removed from the target, unless --where
 chose some rows only. A function that had halted goes on.
 
+With --into NAME a copy of the function fills another table or index, side by side with it, and --swap lets that come in the place of
+its own, at once for readers: see runnel replay --help.
+
 What was ordered goes on without this command, and after any crash; --cancel withdraws it.`,
 		Example: `  runnel backfill orders-search
   runnel backfill orders-search --table public.orders --where "created_at > '2026-01-01'"
+  runnel backfill orders-search --into orders_v2 --swap
   runnel backfill orders-search --cancel`,
 		Args: exactlyOne("the name of one function"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if b.cancel && (b.where != "" || len(b.tables) > 0 || b.detach) {
-				return usageError{errors.New("--cancel withdraws all backfills of the function that are not done: expected no other choice")}
+			some := b.where != "" || len(b.tables) > 0
+			if err := b.check(some); err != nil {
+				return err
 			}
-			return b.run(cmd.Context(), args[0], cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr()))
+			if b.into != "" && some {
+				return usageError{errors.New("--into reads all rows of all tables: expected neither --table nor --where")}
+			}
+			out, screen := cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr())
+			return b.run(cmd.Context(), args[0], job{withdraw: b.withdrawals, none: "function %s has no backfill that is not done, and no copy\n",
+				read: func(ctx context.Context, s *session, f *registry.Function, _ registry.FunctionRecord) (*reading, error) {
+					return b.reading(ctx, s, f, out, screen)
+				}}, out, screen)
 		},
 	}
-	b.nats.add(cmd.Flags())
 	f := cmd.Flags()
+	b.add(f, "only say what would be read, or withdrawn", "withdraw what is not done; what was written stays, but for a copy")
 	f.StringSliceVar(&b.tables, "table", nil, "only this table, such as public.orders; may be repeated")
 	f.StringVar(&b.where, "where", "", "only rows for which this is true, in the source's SQL; needs one table, and removes nothing from the target")
-	f.BoolVar(&b.dryRun, "dry-run", false, "only say what would be read")
-	f.BoolVar(&b.detach, "detach", false, "order it, and do not wait for its end")
-	f.BoolVar(&b.cancel, "cancel", false, "withdraw what is not done; what was written stays")
 	return cmd
 }
 
-func (b *backfillCommand) run(ctx context.Context, name string, out io.Writer, screen *process.Screen) error {
-	s, err := b.nats.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	f, n, err := s.registry.FunctionOf(ctx, name)
-	if err != nil {
-		return err
-	}
-	if b.cancel {
-		return b.withdraw(ctx, s, name, out)
-	}
+func (b *backfillCommand) reading(ctx context.Context, s *session, f *registry.Function, out io.Writer, screen *process.Screen) (*reading, error) {
 	order, tables, err := b.order(ctx, s, f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if b.dryRun {
-		_, err := fmt.Fprintf(out, "would read again for function %s: %s\nnothing was changed: this is a dry run\n", name, strings.Join(tables, ", "))
-		return err
+	list := strings.Join(tables, ", ")
+	r := &reading{name: f.Name, would: fmt.Sprintf("would read again for function %s: %s\n", f.Name, list)}
+	if b.into == "" {
+		var id int64
+		r.order = func(ctx context.Context) (registry.FunctionRecord, string, error) {
+			if id, err = s.registry.OrderBackfill(ctx, f.Name, order); err != nil {
+				return registry.FunctionRecord{}, "", err
+			}
+			_, n, err := s.registry.FunctionOf(ctx, f.Name)
+			return n.Record, fmt.Sprintf("backfill %d of function %s is ordered: %s\n", id, f.Name, list), err
+		}
+		r.await = func(ctx context.Context, _ registry.FunctionRecord) error {
+			return s.awaitBackfill(ctx, f, id, out, screen)
+		}
+		return r, nil
 	}
-	id, err := s.registry.OrderBackfill(ctx, name, order)
+	p, into, err := s.planCopy(ctx, f, b.into)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := fmt.Fprintf(out, "backfill %d of function %s is ordered: %s\n", id, name, strings.Join(tables, ", ")); err != nil {
-		return err
+	r.name, r.would = p.Function.Name, fmt.Sprintf("would read %s for %s, a copy of function %s, into %s\n", list, p.Function.Name, f.Name, into)
+	r.order = func(ctx context.Context) (registry.FunctionRecord, string, error) {
+		record, err := s.registry.OrderCopy(ctx, f.Name, p, nil, order.Start, true)
+		return record, fmt.Sprintf("%s, a copy of function %s, reads %s into %s\n", p.Function.Name, f.Name, list, into), err
 	}
-	if n.Record.State == registry.Paused {
-		_, err := fmt.Fprintf(out, "function %s is paused: reading begins with `runnel resume %s`\n", name, name)
-		return err
+	r.await = func(ctx context.Context, record registry.FunctionRecord) error {
+		return s.awaitBackfill(ctx, p.Function, record.LastBackfill(), out, screen)
 	}
-	if b.detach {
-		return nil
-	}
-	return s.awaitBackfill(ctx, f, id, out, screen)
+	return r, nil
 }
 
-func (b *backfillCommand) withdraw(ctx context.Context, s *session, name string, out io.Writer) error {
-	if b.dryRun {
-		_, err := fmt.Fprintln(out, "nothing was changed: this is a dry run")
-		return err
-	}
-	gone, err := s.registry.CancelBackfills(ctx, name)
-	if err != nil {
-		return err
-	}
-	if len(gone) == 0 {
-		_, err := fmt.Fprintf(out, "function %s has no backfill that is not done\n", name)
-		return err
-	}
-	for _, g := range gone {
-		if _, err := fmt.Fprintf(out, "backfill %d of function %s is withdrawn; what it has written stays\n", g.ID, name); err != nil {
-			return err
+// withdrawals are the backfills that are not done.
+func (b *backfillCommand) withdrawals(ctx context.Context, s *session, f *registry.Function, record registry.FunctionRecord) ([]withdrawal, error) {
+	var all []withdrawal
+	for _, one := range record.Backfills {
+		status, _, err := s.registry.BackfillOf(ctx, f.Source(), f.Name, one.ID)
+		if err != nil {
+			return nil, err
 		}
+		if status.Done {
+			continue
+		}
+		what := fmt.Sprintf("backfill %d of function %s, %s rows are read; what it has written stays", one.ID, f.Name, number(status.Rows))
+		all = append(all, withdrawal{what, func(ctx context.Context) error {
+			if len(all) == 0 { // they were withdrawn together
+				return nil
+			}
+			all = nil
+			_, err := s.registry.CancelBackfills(ctx, f.Name)
+			return err
+		}})
 	}
-	return nil
+	return all, nil
 }
 
 // order makes the order, and names the tables that it reads.

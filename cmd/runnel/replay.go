@@ -19,47 +19,53 @@ import (
 
 // replayCommand is `runnel replay`.
 type replayCommand struct {
-	nats                   natsFlags
-	sequence, to           uint64
-	time, rate             string
-	start                  bool
-	dryRun, detach, cancel bool
+	again
+	sequence, to uint64
+	time, rate   string
+	start        bool
 }
 
 func newReplay() *cobra.Command {
 	r := &replayCommand{}
 	cmd := &cobra.Command{
 		Use:   "replay FUNCTION",
-		Short: "Let a function read a part of the stream once more, in place",
+		Short: "Let a function read a part of the stream once more, in place or into a copy",
 		Long: `Replay gives a function a new generation that begins at a place in the stream which it has passed already, once its workers have
 stopped, and waits until it is back where it was. What it brings depends on the target:
 
 Elasticsearch and ClickHouse compare versions: events that the target holds change nothing, and what it lacks comes back.
 PostgreSQL has no versions: rows become old ones, in order, and are the newest at the end, so it cannot be cancelled.
 
+With --into NAME the function goes on as it is, and a copy of it fills another table or index beside it, and then follows the stream. --swap lets
+that come in the place of the function's own: an alias in Elasticsearch, EXCHANGE TABLES in ClickHouse, names in PostgreSQL. Readers see the
+one or the other, and never an older state than before.
+
 A part that the stream does not hold any more is read from the source's tables: runnel backfill.`,
 		Example: `  runnel replay orders-search --from-time 2026-11-01T10:00:00Z
   runnel replay orders-search --from-time 2h --rate 500/s
   runnel replay orders-search --from-seq 120000 --to-seq 130000 --dry-run
+  runnel replay orders-search --from-start --into orders_v2
+  runnel replay orders-search --swap
   runnel replay orders-search --cancel`,
 		Args: exactlyOne("the name of one function"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.check(); err != nil {
 				return err
 			}
-			return r.run(cmd.Context(), args[0], cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr()))
+			out, screen := cmd.OutOrStdout(), process.NewScreen(cmd.ErrOrStderr())
+			return r.run(cmd.Context(), args[0], job{withdraw: r.withdrawals, none: "function %s has no replay that goes on, and no copy\n",
+				read: func(ctx context.Context, s *session, f *registry.Function, record registry.FunctionRecord) (*reading, error) {
+					return r.reading(ctx, s, f, record, out, screen)
+				}}, out, screen)
 		},
 	}
-	r.nats.add(cmd.Flags())
 	f := cmd.Flags()
+	r.add(f, "only say how many messages would be read, what would swap, or be withdrawn", "withdraw what goes on: the function goes on where it was, and a copy of it is taken away with its target")
 	f.Uint64Var(&r.sequence, "from-seq", 0, "begin at this sequence of the stream")
 	f.StringVar(&r.time, "from-time", "", "begin at this time: 2h (ago), 2026-01-31 or 2026-01-31T12:00:00Z")
 	f.BoolVar(&r.start, "from-start", false, "begin at the oldest message of the stream")
 	f.Uint64Var(&r.to, "to-seq", 0, "end with this sequence, and go on where the function was (not into PostgreSQL)")
 	f.StringVar(&r.rate, "rate", "", "events a second at most while it goes on: 500/s, 30/m")
-	f.BoolVar(&r.dryRun, "dry-run", false, "only say how many messages would be read")
-	f.BoolVar(&r.detach, "detach", false, "order it, and do not wait for its end")
-	f.BoolVar(&r.cancel, "cancel", false, "end the replay that goes on: the function goes on where it was")
 	return cmd
 }
 
@@ -70,78 +76,105 @@ func (r *replayCommand) check() error {
 			begins++
 		}
 	}
+	if err := r.again.check(begins > 0 || r.to > 0 || r.rate != ""); err != nil {
+		return err
+	}
 	switch {
-	case r.cancel && (begins > 0 || r.to > 0 || r.rate != "" || r.detach):
-		return usageError{errors.New("--cancel ends the replay that goes on: expected no other choice")}
-	case !r.cancel && begins != 1:
+	case !r.cancel && begins != 1 && (!r.swap || r.into != ""):
 		return usageError{errors.New("expected one of --from-seq, --from-time and --from-start")}
 	case r.to > 0 && r.to < r.sequence:
 		return usageError{fmt.Errorf("--to-seq %d is before --from-seq %d", r.to, r.sequence)}
+	case r.to > 0 && r.into != "":
+		return usageError{errors.New("--into reads on to where the function stands: expected no --to-seq")}
 	}
 	return nil
 }
 
-func (r *replayCommand) run(ctx context.Context, name string, out io.Writer, screen *process.Screen) error {
-	s, err := r.nats.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	f, n, err := s.registry.FunctionOf(ctx, name)
-	if err != nil {
-		return err
-	}
-	if r.cancel {
-		return r.end(ctx, s, name, out)
-	}
+func (r *replayCommand) reading(ctx context.Context, s *session, f *registry.Function, record registry.FunctionRecord, out io.Writer, screen *process.Screen) (*reading, error) {
 	st, err := stream.Open(ctx, s.conn, f.Source())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	order, err := r.order(ctx, st, f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	messages, err := s.between(ctx, st, f, n.Record, order)
+	messages, err := s.between(ctx, st, f, record, order)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if r.dryRun {
-		_, err := fmt.Fprintf(out, "function %s would read %s messages once more, from sequence %d on\nnothing was changed: this is a dry run\n", name, number(int64(messages)), order.From.Sequence+1)
-		return err
+	again := &reading{name: f.Name, would: fmt.Sprintf("function %s would read %s messages once more, from sequence %d on\n", f.Name, number(int64(messages)), order.From.Sequence+1)}
+	if r.into == "" {
+		again.order = func(ctx context.Context) (registry.FunctionRecord, string, error) {
+			record, err := s.registry.OrderReplay(ctx, f.Name, order)
+			if err != nil {
+				return record, "", err
+			}
+			return record, fmt.Sprintf("function %s reads %s messages once more, from sequence %d on, in generation %d\n", f.Name, number(int64(messages)), record.Replay.From.Sequence+1, record.Generation), nil
+		}
+		again.await = func(ctx context.Context, record registry.FunctionRecord) error {
+			return s.awaitReplay(ctx, f, record.Generation, out, screen)
+		}
+		return again, nil
 	}
-	record, err := s.registry.OrderReplay(ctx, name, order)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(out, "function %s reads %s messages once more, from sequence %d on, in generation %d\n", name, number(int64(messages)), record.Replay.From.Sequence+1, record.Generation); err != nil {
-		return err
-	}
-	if record.State == registry.Paused {
-		_, err := fmt.Fprintf(out, "function %s is paused: it begins with `runnel resume %s`\n", name, name)
-		return err
-	}
-	if r.detach {
-		return nil
-	}
-	return s.awaitReplay(ctx, f, record.Generation, out, screen)
+	return again, r.copying(ctx, s, st, f, record, order, messages, again, out, screen)
 }
 
-func (r *replayCommand) end(ctx context.Context, s *session, name string, out io.Writer) error {
-	if r.dryRun {
-		_, err := fmt.Fprintln(out, "nothing was changed: this is a dry run")
-		return err
-	}
-	ok, err := s.registry.CancelReplay(ctx, name)
+// copying makes it the reading of a copy.
+func (r *replayCommand) copying(ctx context.Context, s *session, st *stream.Stream, f *registry.Function, record registry.FunctionRecord, order registry.Replay, messages uint64, again *reading, out io.Writer, screen *process.Screen) error {
+	whole, err := s.whole(ctx, f, order.From)
 	if err != nil {
 		return err
 	}
-	text := "function %s has no replay that goes on\n"
-	if ok {
-		text = "the replay of function %s is cancelled: it goes on where it was\n"
+	if !whole && r.swap && !r.force {
+		return misconfigured("from sequence %d on the stream does not show all rows: those that did not change since would be missing in the copy; make it with `runnel backfill %s --into %s --swap`, or take it as it is with --force", order.From.Sequence+1, f.Name, r.into)
 	}
-	_, err = fmt.Fprintf(out, text, name)
-	return err
+	p, into, err := s.planCopy(ctx, f, r.into)
+	if err != nil {
+		return err
+	}
+	if order.Until, err = s.floorsOf(ctx, st, f, record); err != nil {
+		return err
+	}
+	note := ""
+	if !whole {
+		note = fmt.Sprintf("it will lack rows that did not change since: `runnel backfill %s --into NAME` makes a copy of all\n", f.Name)
+	}
+	again.name = p.Function.Name
+	again.would = fmt.Sprintf("%s, a copy of function %s, would read %s messages into %s, from sequence %d on\n", p.Function.Name, f.Name, number(int64(messages)), into, order.From.Sequence+1) + note
+	again.order = func(ctx context.Context) (registry.FunctionRecord, string, error) {
+		record, err := s.registry.OrderCopy(ctx, f.Name, p, &order, order.From, whole)
+		return record, fmt.Sprintf("%s, a copy of function %s, reads %s messages into %s, from sequence %d on\n", p.Function.Name, f.Name, number(int64(messages)), into, order.From.Sequence+1) + note, err
+	}
+	again.await = func(ctx context.Context, record registry.FunctionRecord) error {
+		return s.awaitReplay(ctx, p.Function, record.Generation, out, screen)
+	}
+	return nil
+}
+
+// withdrawals is the replay in place that goes on.
+func (r *replayCommand) withdrawals(ctx context.Context, s *session, f *registry.Function, record registry.FunctionRecord) ([]withdrawal, error) {
+	p := record.Replay
+	if p == nil || p.Cancelled {
+		return nil, nil
+	}
+	if !record.Waits {
+		st, err := stream.Open(ctx, s.conn, f.Source())
+		if err != nil {
+			return nil, err
+		}
+		floors, err := s.floorsOf(ctx, st, f, record)
+		if err != nil {
+			return nil, err
+		}
+		if _, over := replayShare(&record, floors); over {
+			return nil, nil
+		}
+	}
+	return []withdrawal{{fmt.Sprintf("the replay of function %s, which goes on where it was", f.Name), func(ctx context.Context) error {
+		_, err := s.registry.CancelReplay(ctx, f.Name)
+		return err
+	}}}, nil
 }
 
 // order finds the place where the replay begins.

@@ -158,7 +158,10 @@ func (s *shop) sql(c *pgx.Conn, sql string) {
 	}
 }
 
-func (s *shop) write(more string) {
+func (s *shop) write(more string) { s.named("copy", more) }
+
+// named writes the file with another name of the function.
+func (s *shop) named(function, more string) {
 	s.t.Helper()
 	const documents = `kind: source
 name: shop
@@ -166,11 +169,11 @@ postgres: {url: "${SHOP_URL}"}
 tables: [public.orders]
 ---
 kind: function
-name: copy
+name: %s
 from: shop.public.orders
 to: {postgres: {url: "${COPY_URL}"}}
 `
-	if err := os.WriteFile(s.file, []byte(documents+more), 0o644); err != nil {
+	if err := os.WriteFile(s.file, []byte(fmt.Sprintf(documents, function)+more), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 }

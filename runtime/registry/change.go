@@ -90,6 +90,9 @@ func (r *Registry) DeleteFunction(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	if err := r.unclaimed(ctx, name, &n.Record); err != nil {
+		return err
+	}
 	if err := r.Functions.Delete(ctx, name, n.Revision); err != nil {
 		return fmt.Errorf("delete function %s: %w", name, err)
 	}

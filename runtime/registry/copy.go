@@ -288,6 +288,24 @@ func (r *Registry) CancelSwap(ctx context.Context, name string) (ok bool, err er
 	return false, fmt.Errorf("cancel the swap of function %s: somebody else keeps changing it; try again", name)
 }
 
+// unclaimed refuses to delete a copy whose target is, or is about to be, that of its function.
+func (r *Registry) unclaimed(ctx context.Context, name string, record *FunctionRecord) error {
+	if record.Copy == nil {
+		return nil
+	}
+	of, err := get[FunctionRecord](ctx, r.Functions, record.Copy.Of)
+	if errors.Is(err, stream.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the record of function %s: %w", record.Copy.Of, err)
+	}
+	if s := of.Record.Swap; s != nil && s.Copy == name && s.Generation == record.Generation && (of.Record.Waits || s.Done) {
+		return refused("function %q: it is about to come in the place of %q, or has; withdraw that first with `runnel replay %s --cancel`, or wait until it is done", name, record.Copy.Of, record.Copy.Of)
+	}
+	return nil
+}
+
 // unswapped refuses to change a function while its copy comes in its place.
 func (r *FunctionRecord) unswapped(name string) error {
 	if r.Waits && r.Swap != nil {
