@@ -134,6 +134,24 @@ func TestPipelineDeadLetters(t *testing.T) {
 	}
 }
 
+// A panic is told from the events that are well, and is a dead letter with its stack.
+func TestPipelinePanics(t *testing.T) {
+	t.Parallel()
+	target := newTable()
+	flow := functiontest.Pipeline(t, maker(each(func(t *table, key string, e *event.Event) error {
+		if v, _ := e.After.Column("status"); v.Text() == "boom" {
+			panic("boom")
+		}
+		return newest(t, key, e)
+	}), target), "")
+	flow.Insert("orders", order{ID: 1}, order{ID: 2, Status: status("boom")}, order{ID: 3})
+	flow.Wait()
+	target.want(t, `{"id":1,"status":null}`, `{"id":3,"status":null}`)
+	if l := flow.DeadLetters(); len(l) != 1 || !strings.Contains(l[0].Reason, "boom") || !strings.Contains(l[0].Reason, "pipeline_test.go") {
+		t.Errorf("got %v, want the stack of the panic", l)
+	}
+}
+
 func TestPipelineHalts(t *testing.T) {
 	t.Parallel()
 	flow, _ := cache(t, "")
