@@ -48,6 +48,7 @@ type Agent struct {
 	started bool                        // it has run before: what fails now may pass
 	renew   func(context.Context) error // set: the next start makes a new slot, if this still allows it
 	past    *GapError                   // set: the next start goes past it, as it was ordered to
+	before  *string                     // the load that there was when Resnapshot was ordered
 }
 
 // New checks the configuration and builds an agent. Nothing is opened before Run.
@@ -188,6 +189,13 @@ func (a *Agent) reach(ctx context.Context) error {
 	defer cancel()
 	if _, err := a.stream.End(c); err != nil {
 		return fmt.Errorf("read the end of the stream of %s: %w", a.cfg.Source, err)
+	}
+	if a.cfg.Resnapshot && a.before == nil {
+		rec, err := a.readRecord(c)
+		if err != nil {
+			return err
+		}
+		a.before = &rec.Load.ID
 	}
 	return nil
 }

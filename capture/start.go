@@ -46,8 +46,12 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rec.ordered() {
+	switch {
+	case rec.ordered():
 		a.cfg.Resnapshot = true
+	case a.cfg.Resnapshot && a.past == nil && a.before != nil && *a.before != rec.Load.ID && rec.Load.Sweep:
+		a.cfg.Log.Info("everything is read again already: another agent began that after it was ordered here", "source", a.cfg.Source, "load", rec.Load.ID)
+		a.cfg.Resnapshot = false
 	}
 	if _, tracks := log.(Tracker); rec.found && rec.Identity != info.Identity && !tracks && !a.cfg.Resnapshot {
 		return nil, &GapError{
