@@ -129,23 +129,24 @@ func (d *document) checkFrom(path, pattern, source string) string {
 }
 
 func (d *document) checkTarget(f *Function) {
-	t, targets := &f.To, 0
-	for _, set := range []bool{t.Elasticsearch != nil, t.ClickHouse != nil, t.Postgres != nil} {
-		if set {
-			targets++
-		}
-	}
+	known := strings.Join(targetKinds, ", ")
 	if d.places["to"] == nil {
 		if d.places["handler"] == nil && !d.meant["handler"] {
-			d.missing("to", "no target in %s: expected to: with one of elasticsearch, clickhouse, postgres, or handler: with the name of one of your own", d)
+			d.missing("to", "no target in %s: expected to: with one of %s, or handler: with the name of one of your own", d, known)
 		}
 		return
 	}
+	t, targets := &f.To, 0
+	for _, kind := range targetKinds {
+		if d.places["to."+kind] != nil {
+			targets++
+		}
+	}
 	if targets > 1 {
-		d.at("to", "to: expected exactly one of elasticsearch, clickhouse, postgres; make a function for each target")
+		d.at("to", "to: expected exactly one of %s; make a function for each target", known)
 	}
 	if targets == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(d.meant)), func(path string) bool { return strings.HasPrefix(path, "to.") }) {
-		d.at("to", "to: expected one of elasticsearch, clickhouse, postgres")
+		d.at("to", "to: expected one of %s", known)
 	}
 	if e := t.Elasticsearch; e != nil {
 		d.checkURL("to.elasticsearch.url", e.URL, "http", "https")
@@ -162,6 +163,12 @@ func (d *document) checkTarget(f *Function) {
 	}
 	if p := t.Postgres; p != nil {
 		d.checkURL("to.postgres.url", p.URL, "postgres", "postgresql")
+	}
+	if h := t.HTTP; h != nil {
+		d.checkHTTP(h)
+	}
+	if n := t.NATS; n != nil {
+		d.checkNATS(n)
 	}
 }
 

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,6 +117,8 @@ type Target struct {
 	Elasticsearch *ElasticsearchTarget `yaml:"elasticsearch"`
 	ClickHouse    *ClickHouseTarget    `yaml:"clickhouse"`
 	Postgres      *PostgresTarget      `yaml:"postgres"`
+	HTTP          *HTTPTarget          `yaml:"http"`
+	NATS          *NATSTarget          `yaml:"nats"`
 }
 
 // ElasticsearchTarget is an index per table.
@@ -139,6 +143,36 @@ type PostgresTarget struct {
 	Table string `yaml:"table"` // schema.table or table; default {schema}.{table}
 }
 
+// HTTPTarget is an endpoint that events are posted to.
+type HTTPTarget struct {
+	URL      string            `yaml:"url"`
+	Format   string            `yaml:"format"`    // json (default) | cloudevents
+	Secret   string            `yaml:"secret"`    // that signs each request, as Standard Webhooks do; a reference
+	Token    string            `yaml:"token"`     // Authorization: Bearer; a reference
+	User     string            `yaml:"user"`      // basic authentication instead
+	Password string            `yaml:"password"`  // a reference
+	Headers  map[string]string `yaml:"headers"`   // more headers
+	CAFile   string            `yaml:"ca_file"`   // certificates that the server's is checked against
+	CertFile string            `yaml:"cert_file"` // the client's certificate
+	KeyFile  string            `yaml:"key_file"`  // and its key
+}
+
+// NATSTarget is a subject per event, in a stream of another subject, server or account.
+type NATSTarget struct {
+	URL       string `yaml:"url"`     // nats://host:4222, several with commas
+	Subject   string `yaml:"subject"` // {source}, {schema}, {table}, {partition}, {op} and {id} are replaced; default {source}.{schema}.{table}
+	Stream    string `yaml:"stream"`  // that must take it; default: whichever does
+	Domain    string `yaml:"domain"`  // JetStream domain, of a leaf node or a hub
+	User      string `yaml:"user"`
+	Password  string `yaml:"password"` // a reference
+	Token     string `yaml:"token"`    // a reference
+	CredsFile string `yaml:"creds_file"`
+	NKeyFile  string `yaml:"nkey_file"`
+	CAFile    string `yaml:"ca_file"`
+	CertFile  string `yaml:"cert_file"`
+	KeyFile   string `yaml:"key_file"`
+}
+
 // References are the values of the target that may hold references.
 func (t *Target) References() []string {
 	switch {
@@ -149,17 +183,31 @@ func (t *Target) References() []string {
 		return []string{t.ClickHouse.URL}
 	case t.Postgres != nil:
 		return []string{t.Postgres.URL}
+	case t.HTTP != nil:
+		h := t.HTTP
+		references := []string{h.URL, h.Secret, h.Token, h.User, h.Password, h.CAFile, h.CertFile, h.KeyFile}
+		for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
+			references = append(references, h.Headers[name])
+		}
+		return references
+	case t.NATS != nil:
+		n := t.NATS
+		return []string{n.URL, n.User, n.Password, n.Token, n.CredsFile, n.NKeyFile, n.CAFile, n.CertFile, n.KeyFile}
 	}
 	return nil
 }
 
-// Kind names the kind of target: elasticsearch, clickhouse or postgres.
+// Kinds of targets, as specifications name them.
+var targetKinds = []string{"elasticsearch", "clickhouse", "postgres", "http", "nats"}
+
+// Kind names the kind of target.
 func (t *Target) Kind() string {
 	kind, _, _ := t.place()
 	return kind
 }
 
-// place is the kind of target with its URL and naming template as they stand in the specification.
+// place is the kind of target with its URL, and the name of what holds a table's rows, where there is such a thing, as they stand in
+// the specification.
 func (t *Target) place() (kind, url, name string) {
 	switch {
 	case t.Elasticsearch != nil:
@@ -168,6 +216,10 @@ func (t *Target) place() (kind, url, name string) {
 		return "clickhouse", t.ClickHouse.URL, t.ClickHouse.Table
 	case t.Postgres != nil:
 		return "postgres", t.Postgres.URL, t.Postgres.Table
+	case t.HTTP != nil:
+		return "http", t.HTTP.URL, ""
+	case t.NATS != nil:
+		return "nats", t.NATS.URL, ""
 	}
 	return "", "", ""
 }
@@ -227,6 +279,12 @@ func (f *Function) fill() {
 	}
 	if t := f.To.Postgres; t != nil {
 		orDefault(&t.Table, "{schema}.{table}")
+	}
+	if t := f.To.HTTP; t != nil {
+		orDefault(&t.Format, "json")
+	}
+	if t := f.To.NATS; t != nil {
+		orDefault(&t.Subject, "{source}.{schema}.{table}")
 	}
 	orDefault(&f.Batch.Rows, 5000)
 	orDefault(&f.Batch.Bytes, 8<<20)
