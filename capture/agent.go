@@ -48,7 +48,7 @@ type Agent struct {
 	started bool                        // it has run before: what fails now may pass
 	renew   func(context.Context) error // set: the next start makes a new slot, if this still allows it
 	past    *GapError                   // set: the next start goes past it, as it was ordered to
-	before  *string                     // the load that there was when Resnapshot was ordered
+	before  *string                     // the load that had begun when Resnapshot was ordered
 }
 
 // New checks the configuration and builds an agent. Nothing is opened before Run.
@@ -195,7 +195,10 @@ func (a *Agent) reach(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.before = &rec.Load.ID
+		a.before = new(string)
+		if !rec.ordered() { // else what was ordered there begins later
+			*a.before = rec.Load.ID
+		}
 	}
 	return nil
 }
