@@ -17,6 +17,7 @@
 //     nobody waits for any more. One batch of each partition can be late like this.
 //   - A partition moves to another worker: nothing comes twice.
 //   - The function is replayed: a new generation gets everything from the beginning of the history again.
+//   - Some of the stream is not for the function: it is passed over, and the checkpoint of a Checkpointer moves past it.
 //   - The table is truncated, if the handler is a functions.Sweeper: Sweep is called when a partition comes to that place, and again,
 //     and late, as Handle is.
 //   - The source's agent is restarted: versions go on in another epoch, with a jump.

@@ -48,7 +48,7 @@ var purposes = []purpose{
 		return plan{r.traffic(random, 4+6*n, false), r.walk(random, 2*n, write)}
 	}},
 	{3, func(r *runner, random *rand.Rand, n int) plan {
-		return plan{r.traffic(random, 4+4*n, false), r.walk(random, 4+2*n, twice, halved)}
+		return plan{r.traffic(random, 4+4*n, false), r.walk(random, 10, twice, halved)}
 	}},
 	{3, func(r *runner, random *rand.Rand, n int) plan {
 		return plan{r.traffic(random, 6+4*n, false), r.walk(random, 6+4*n, write, write, crash, floor)}
@@ -94,10 +94,8 @@ func (r *runner) traffic(random *rand.Rand, n int, poison bool) []change {
 			c.kind = remove
 		case d < 18:
 			c.kind, c.to = rekey, 1+random.IntN(keys)
-		case d < 19:
-			c.kind = reread
 		default:
-			c.kind = []changeKind{restart, empty}[random.IntN(2)]
+			c.kind = []changeKind{reread, reread, restart, empty, other}[random.IntN(5)]
 		}
 		changes[i] = c
 	}

@@ -242,7 +242,7 @@ func (g *play) step(ctx context.Context, s step) error {
 
 // late stops the worker while batches are on their way.
 func (g *play) late(ctx context.Context, s step) error {
-	if jobs := g.next(s); len(jobs) > 0 {
+	if jobs := g.next(s); count(jobs) > 0 {
 		g.lates = append(g.lates, flight{g.worker, jobs})
 		g.note("late", "worker %s is about to write %s, and is stopped; %s begins at the floors", g.worker.name, g.names(jobs), workerName(len(g.made)))
 		return g.start(ctx)
@@ -335,7 +335,13 @@ func (g *play) next(s step) []*job {
 		if sweep && len(jobs) > 0 {
 			continue // it comes by itself
 		}
-		jobs = append(jobs, &job{lane: at, partition: p, after: at.read, to: g.source.point(rest[len(rest)-1]), until: at.next + len(rest), items: rest, sweep: sweep})
+		j := &job{lane: at, partition: p, after: at.read, to: g.source.point(rest[len(rest)-1]), until: at.next + len(rest), sweep: sweep}
+		for _, i := range rest {
+			if !g.source.items[i].skip {
+				j.items = append(j.items, i)
+			}
+		}
+		jobs = append(jobs, j)
 		if sweep {
 			break
 		}

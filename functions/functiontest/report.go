@@ -81,7 +81,10 @@ func (g *play) names(jobs []*job) string {
 
 // ranges prints numbers of items: 1–3, 5.
 func ranges(items []int) string {
-	var parts []string
+	parts := []string{}
+	if len(items) == 0 {
+		parts = append(parts, "nothing, the checkpoint moves")
+	}
 	for i := 0; i < len(items); {
 		j := i
 		for j+1 < len(items) && items[j+1] == items[j]+1 {
@@ -123,7 +126,7 @@ func (p *played) failure() *Failure {
 			what += " that may be refused"
 		}
 		row := it.row
-		if it.sweep {
+		if it.sweep || it.skip {
 			f.Changes = append(f.Changes, fmt.Sprintf("%d  %s", it.number, what))
 			continue
 		}

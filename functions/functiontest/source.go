@@ -27,6 +27,7 @@ const (
 	reread                    // the table is read again, if the row is there
 	restart                   // of the source's agent
 	empty                     // a TRUNCATE, where the handler is a Sweeper
+	other                     // something that is not for the function
 )
 
 // item is an event of the history's stream.
@@ -40,6 +41,7 @@ type item struct {
 	key, row  string // of the model; no row: it is deleted
 	poison    bool
 	sweep     bool // a t
+	skip      bool // not for the function
 }
 
 // runner is a suite at work. Its stream goes on from history to history.
@@ -106,6 +108,11 @@ func (r *runner) history(changes []change) *source {
 		case restart:
 			r.sequence += event.FenceMarkers
 			r.writer = event.Writer{Epoch: r.writer.Epoch + 1, Base: r.sequence}
+		case other:
+			r.log += 8
+			e := r.change(event.Delete)
+			e.Before = []byte(r.keyRow(c.key))
+			r.append(s, &e, item{partition: c.key % r.Partitions, what: "a change that is not for the function", skip: true})
 		case empty:
 			if r.sweeps {
 				r.truncate(s)
@@ -185,6 +192,7 @@ func (g *play) model() map[string]item {
 	for i, it := range g.source.items {
 		switch {
 		case g.refused[i] && !g.accepted[i]:
+		case it.skip:
 		case it.sweep:
 			maps.DeleteFunc(rows, func(_ string, row item) bool { return row.partition == it.partition })
 		case it.row == "":
