@@ -76,7 +76,13 @@ func (b bucketCalls) Put(ctx context.Context, key string, v []byte) (uint64, err
 }
 
 func (b bucketCalls) Swap(ctx context.Context, key string, v []byte, revision uint64) (uint64, error) {
-	return call(b.p, "swapping "+b.name, func() (uint64, error) { return b.Bucket.Swap(ctx, key, v, revision) })
+	return call(b.p, "swapping "+b.name, func() (uint64, error) {
+		r, err := b.Bucket.Swap(ctx, key, v, revision)
+		if err == nil && b.name == "captures" {
+			b.p.noted.Store(true)
+		}
+		return r, err
+	})
 }
 
 // sourceCalls is the source as a process sees it.
@@ -226,7 +232,13 @@ func (b hostBucketCalls) Put(ctx context.Context, key string, v []byte) (uint64,
 }
 
 func (b hostBucketCalls) Swap(ctx context.Context, key string, v []byte, revision uint64) (uint64, error) {
-	return call(b.p, "swapping "+b.name, func() (uint64, error) { return b.Bucket.Swap(ctx, key, v, revision) })
+	return call(b.p, "swapping "+b.name, func() (uint64, error) {
+		r, err := b.Bucket.Swap(ctx, key, v, revision)
+		if err == nil && b.name == "captures" {
+			b.p.noted.Store(true)
+		}
+		return r, err
+	})
 }
 
 type hostStreamCalls struct {

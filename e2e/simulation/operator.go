@@ -254,15 +254,20 @@ func (w *world) restart(kind string) {
 	}
 }
 
-// ended looks at how an agent ended.
-func (w *world) ended(name string, err error) {
+// ended looks at how an agent ended. Who sees that an order was not even noted gives it again.
+func (w *world) ended(p *process, err error) {
 	var gap *capture.GapError
 	if !errors.As(err, &gap) {
+		if p.ordered && !p.noted.Load() && w.pending.Load() {
+			w.mu.Lock()
+			w.reread[p.name] = true
+			w.mu.Unlock()
+		}
 		return
 	}
 	if !w.lost("a slot is dropped", "a slot is invalidated", "a standby is promoted", "the stream is deleted", "the source is restored to a copy",
 		"an old copy of the store is restored") {
-		w.h.fail("a gap has a cause", "%s: %v", name, err)
+		w.h.fail("a gap has a cause", "%s: %v", p.name, err)
 	}
 	w.c.count("a gap is declared")
 	w.resnapshot(err.Error())

@@ -26,6 +26,8 @@ type process struct {
 	instance string      // of a worker, as its records name it
 	starting atomic.Bool // an agent, taking the stream over
 	past     atomic.Bool // an agent that made a new slot: what lies before is read by a load
+	ordered  bool        // an agent that was told to read everything again
+	noted    atomic.Bool // an agent that has written its record, where it notes that
 
 	mu     sync.Mutex
 	dead   bool

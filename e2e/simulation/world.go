@@ -219,7 +219,7 @@ func (w *world) agents(name string) {
 		p := w.process(name, "agent", life)
 		err := w.agent(p)
 		p.die(fmt.Sprintf("at its end: %v", err))
-		w.ended(name, err)
+		w.ended(p, err)
 		w.pauseBefore(name)
 	}
 }
@@ -244,6 +244,7 @@ func (w *world) agent(p *process) error {
 		return err
 	}
 	resnapshot := w.ordered(p.name)
+	p.ordered = resnapshot
 	a, err := capture.New(capture.Config{
 		Source: source, Horizon: conn.Horizon(), Settle: 2 * time.Second, ChunkRows: 3, Interval: 200 * time.Millisecond,
 		Idle: 500 * time.Millisecond, Patience: 3 * time.Second, Drain: 2 * time.Second, Resnapshot: resnapshot, Epoch: w.epoch,
