@@ -145,6 +145,23 @@ func TestTypedMismatch(t *testing.T) {
 	}
 }
 
+// A number of any size is one all the same.
+func TestNumberIsOne(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Total json.Number `json:"total"`
+	}
+	for text, want := range map[string]string{`12.50`: "", `-1e400`: "", `"NaN"`: "", `"12"`: "a text, not a number", `{"a":1}`: "not a number", `[1]`: "not a number", `true`: "not a number"} {
+		c, err := functions.Decode[row](functions.Items(batchOf(orders, `{"id":1,"note":"a","total":`+text+`}`))[0])
+		switch {
+		case want == "" && (err != nil || c.After.Total.String() != strings.Trim(text, `"`)):
+			t.Errorf("%s: got %v, %v", text, c.After, err)
+		case want != "" && (err == nil || !sink.IsPermanent(err) || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
+
 // A field that names no column is told before the first event.
 func TestTypedCheck(t *testing.T) {
 	t.Parallel()

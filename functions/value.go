@@ -34,6 +34,9 @@ func read(v reflect.Value, from event.Value) error {
 		if quoted(from) && !beyond(from) {
 			return errors.New("a text, not a number")
 		}
+		if c := from[0]; c != '"' && c != '-' && (c < '0' || c > '9') {
+			return errors.New("not a number")
+		}
 		v.SetString(from.Text())
 		return nil
 	case typeBytes:
