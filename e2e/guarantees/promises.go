@@ -16,7 +16,7 @@ var promises = []promise{
 	{"One writer", "Two agents never interleave; the second waits, and a zombie is fenced.",
 		"`disordered`: epochs, fences and chains of the messages that are stored", []string{chain + "TestZombieIsFenced", capt + "TestZombie", pg + "TestSource"}},
 	{"A target never goes backwards", "An older or repeated event never overwrites a newer one.",
-		"`backwards`: readers that sample the targets all the while", []string{toES + "TestSink/NeverBackwards", toCH + "TestSink/NeverBackwards", toPG + "Zombie", worker + "TestASleeperDoesNotWriteAfterItsLease"}},
+		"`backwards`: readers that sample the targets all the while", []string{toES + "TestSink/NeverBackwards", toCH + "TestSink/Conformance", toPG + "Conformance", worker + "TestASleeperDoesNotWriteAfterItsLease"}},
 	{"Ack after durable", "The source's log is released only after JetStream holds the change, fsync included; a checkpoint moves only after the target confirmed.",
 		"`lost`: nothing below a checkpoint that the target lacks, nothing released that the stream lacks", []string{capt + "TestConfirm", worker + "TestTailLoss", toPG + "Restored", pipeline + "TestJetStreamRolledBack"}},
 	{"A failing target hurts only itself", "Never the source's log or another function.",

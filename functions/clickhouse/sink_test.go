@@ -99,20 +99,6 @@ func TestSink(t *testing.T) {
 
 	t.Run("Conformance", func(t *testing.T) { testConformance(t, g) })
 
-	t.Run("NeverBackwards", func(t *testing.T) {
-		x := items("never")
-		must(t, s.Handle(ctx, batch(put(x, 1, `{"order_id":1,"line":"a","price":1.10}`), put(x, 2, `{"order_id":1,"line":"a","price":2.20}`), put(x, 3, `{"order_id":2,"line":"b","price":null}`))))
-		must(t, s.Handle(ctx, batch(put(x, 1, `{"order_id":1,"line":"a","price":1.10}`))))
-		if got, want := g.query("select order_id, line, price from never_live order by order_id"), "1\ta\t2.2\n2\tb\t\\N"; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-		must(t, s.Handle(ctx, batch(del(x, 5, `{"order_id":1,"line":"a"}`))))
-		must(t, s.Handle(ctx, batch(put(x, 4, `{"order_id":1,"line":"a","price":4}`))))
-		if got := g.query("select count() from never_live"); got != "1" {
-			t.Errorf("got %s rows, want 1: an older write raised the dead", got)
-		}
-	})
-
 	t.Run("RepeatedInsertIsOne", func(t *testing.T) {
 		x := items("once")
 		b := batch(put(x, 1, `{"order_id":1,"line":"a"}`), put(x, 2, `{"order_id":2,"line":"b"}`))

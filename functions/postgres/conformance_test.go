@@ -16,13 +16,13 @@ func init() { cases["Conformance"] = testConformance }
 func testConformance(t *testing.T, w *world) {
 	functiontest.Suite{
 		Handler: func(_ context.Context, f functions.Function) (functions.Handler, error) {
-			return postgres.New(postgres.Config{URL: w.url, Function: f.Name})
+			return postgres.New(postgres.Config{URL: w.url, Function: f.Name, Table: "copy.{schema}_{table}"})
 		},
 		Target: functiontest.TargetFunc(func(ctx context.Context) ([]string, error) {
-			return w.rows(`SELECT row_to_json(i)::text FROM public."odd ""items""" i`), nil
+			return w.rows(`SELECT row_to_json(i)::text FROM copy."public_odd ""items""" i`), nil
 		}),
 		Table: functiontest.Columns(`public.odd "items"`,
-			event.Column{Name: "amount", Type: "numeric(12,2)", Nullable: true}, event.Column{Name: "line", Type: "text", Key: 2}, event.Column{Name: "id", Type: "bigint", Key: 1},
+			event.Column{Name: "amount", Type: "numeric(12,2)", Nullable: true}, event.Column{Name: `li"ne\`, Type: "text", Key: 2}, event.Column{Name: "id", Type: "bigint", Key: 1},
 			event.Column{Name: "doc", Type: "jsonb", Nullable: true}, event.Column{Name: "at", Type: "timestamp with time zone", Nullable: true}, event.Column{Name: "tags", Type: "text[]", Nullable: true}),
 		Histories: 10,
 		Patience:  30 * time.Second,

@@ -15,10 +15,7 @@ import (
 )
 
 func init() {
-	cases["Changes"] = testChanges
-	cases["CompositeKeys"] = testCompositeKeys
 	cases["Again"] = testAgain
-	cases["Zombie"] = testZombie
 	cases["Restored"] = testRestored
 	cases["Unavailable"] = testUnavailable
 	cases["Keyless"] = testKeyless
@@ -28,38 +25,6 @@ func init() {
 	cases["CutConnections"] = testCutConnections
 	cases["Generations"] = testGenerations
 	cases["KeySpelling"] = testKeySpelling
-}
-
-func testChanges(t *testing.T, w *world) {
-	s, f, sc := w.sink(postgres.Config{}), &flow{generation: 1}, items()
-	w.claim(s, f)
-	f.add(event.Create, sc, `{"id":1,"name":"a"}`).add(event.Read, sc, `{"id":2,"name":"b"}`).add(event.Update, sc, `{"id":1,"name":"a2"}`).
-		add(event.Create, sc, `{"id":3,"name":"c"}`).add(event.Delete, sc, `{"id":2}`).add(event.Create, sc, `{"id":4,"name":null}`)
-	w.handle(s, f.batch())
-	w.want("SELECT * FROM items ORDER BY id", "1|a2", "3|c", "4|<nil>")
-	// A key's change is a delete and a create; a deleted key comes back; what is not there is deleted.
-	f.add(event.Delete, sc, `{"id":3}`).add(event.Create, sc, `{"id":30,"name":"c"}`).add(event.Delete, sc, `{"id":1}`).add(event.Create, sc, `{"id":1,"name":"again"}`).
-		add(event.Delete, sc, `{"id":99}`)
-	w.handle(s, f.batch())
-	w.want("SELECT * FROM items ORDER BY id", "1|again", "4|<nil>", "30|c")
-	w.want("SELECT function, generation, partition, version, sequence, closed FROM runnel.checkpoints", fmt.Sprintf("f|1|0|%d|11|false", writer.Version(11, 1)))
-	// Nothing for us, but the place in the stream moved.
-	b := f.batch()
-	b.Spans[0].To = point(50)
-	w.handle(s, b)
-	w.want("SELECT sequence FROM runnel.checkpoints", "50")
-}
-
-func testCompositeKeys(t *testing.T, w *world) {
-	s, f := w.sink(postgres.Config{Table: "copy.{schema}_{table}"}), &flow{generation: 1}
-	sc := schema(`Odd "name"`, event.Column{Name: "v", Type: "jsonb", Nullable: true}, event.Column{Name: `b"\`, Type: "text", Key: 2}, event.Column{Name: "a", Type: "uuid", Key: 1})
-	w.claim(s, f)
-	const u1, u2 = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
-	row := func(u, b, v string) string { return fmt.Sprintf(`{"v":%s,"b\"\\":%q,"a":%q}`, v, b, u) }
-	f.add(event.Create, sc, row(u1, "x", `{"k":1}`)).add(event.Create, sc, row(u1, "y", `[1]`)).add(event.Create, sc, row(u2, "x", `3`)).
-		add(event.Delete, sc, fmt.Sprintf(`{"b\"\\":"x","a":%q}`, u1)).add(event.Update, sc, row(u1, "y", `"t"`))
-	w.handle(s, f.batch())
-	w.want(`SELECT a::text, "b""\", v::text FROM copy."public_Odd ""name""" ORDER BY 1`, u1+`|y|"t"`, u2+"|x|3")
 }
 
 func testAgain(t *testing.T, w *world) {
@@ -80,19 +45,6 @@ func testAgain(t *testing.T, w *world) {
 	w.exec("UPDATE items SET name = 'mine'")
 	w.handle(s, joined)
 	w.want("SELECT * FROM items ORDER BY id", "1|mine", "5|five")
-}
-
-func testZombie(t *testing.T, w *world) {
-	old, young, f, sc := w.sink(postgres.Config{}), w.sink(postgres.Config{}), &flow{generation: 1}, items()
-	w.claim(old, f)
-	w.handle(old, f.add(event.Create, sc, `{"id":1,"name":"1"}`).batch())
-	late := f.add(event.Update, sc, `{"id":1,"name":"2"}`).batch()
-	w.claim(young, f) // at the checkpoint before `late`
-	f.add(event.Update, sc, `{"id":1,"name":"2"}`).add(event.Update, sc, `{"id":1,"name":"3"}`)
-	w.handle(young, f.batch())
-	w.handle(old, late)
-	w.want("SELECT * FROM items", "1|3")
-	w.want("SELECT sequence FROM runnel.checkpoints", "3")
 }
 
 func testRestored(t *testing.T, w *world) {

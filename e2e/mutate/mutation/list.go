@@ -177,7 +177,7 @@ var All = []Mutation{
 		File: "functions/postgres/handle.go",
 		Old:  " AND version = $4 AND NOT closed RETURNING 1)",
 		New:  " AND version > $4 - 1000000000000000000 AND NOT closed RETURNING 1)",
-		By:   test("./functions/postgres", "TestPostgreSQL/17/(Zombie|Again)"),
+		By:   test("./functions/postgres", "TestPostgreSQL/17/Again"),
 	},
 	{
 		Name: "no-external-version", Breaks: "Elasticsearch takes whatever comes last, however old it is",
