@@ -48,8 +48,9 @@ type entry struct {
 }
 
 type held struct {
-	epoch uint32
-	at    time.Time
+	epoch    uint32
+	sequence uint64
+	at       time.Time
 }
 
 type lost struct {
@@ -149,7 +150,7 @@ func (m *mirror) change(msg *event.Message, e *event.Event, after *event.Positio
 	} else if e.Position.Compare(*after) < 0 && msg.Writer.Epoch != m.again {
 		m.h.fail("order", "message %d holds change %s, which lies before %s", msg.Sequence, id, *after)
 	}
-	m.held[id] = held{msg.Writer.Epoch, time.Now()}
+	m.held[id] = held{msg.Writer.Epoch, msg.Sequence, time.Now()}
 	*after = e.Position
 }
 
@@ -173,6 +174,7 @@ func (m *mirror) Lose(to uint64) {
 			}
 		}
 	}
+	m.forget(to)
 	m.newest = event.Position{}
 	for i := len(m.entries) - 1; i >= 0 && m.newest.IsZero(); i-- {
 		m.reach(m.entries[i].message.Group)
@@ -326,6 +328,11 @@ func (m *mirror) Restored(messages []*event.Message) {
 	}
 	m.entries, m.newest = nil, event.Position{}
 	clear(m.floors)
+	last := uint64(0)
+	if n := len(messages); n > 0 {
+		last = messages[n-1].Sequence
+	}
+	m.forget(last)
 	for _, msg := range messages {
 		e := &entry{message: msg}
 		if !msg.Marker() {
@@ -337,7 +344,7 @@ func (m *mirror) Restored(messages []*event.Message) {
 		}
 		for i := range e.events {
 			if ev := &e.events[i]; !ev.Snapshot {
-				m.held[ev.Position.ID()] = held{epoch: msg.Writer.Epoch}
+				m.held[ev.Position.ID()] = held{epoch: msg.Writer.Epoch, sequence: msg.Sequence}
 			}
 		}
 		m.reach(msg.Group)
@@ -351,6 +358,17 @@ func (m *mirror) gone(e *entry) {
 	for i := range e.events {
 		if ev := &e.events[i]; !ev.Snapshot {
 			id := ev.Position.ID()
+			delete(m.held, id)
+			m.excuseID(id)
+			m.taken[id] = m.disaster
+		}
+	}
+}
+
+// forget what followed a sequence and retention had taken before it was lost.
+func (m *mirror) forget(to uint64) {
+	for id, h := range m.held {
+		if h.sequence > to {
 			delete(m.held, id)
 			m.excuseID(id)
 			m.taken[id] = m.disaster

@@ -111,6 +111,9 @@ func (w *world) oldCopy() {
 			}
 		}
 		w.m.Restored(messages)
+		if n := len(messages); n > 0 {
+			w.h.note("stream", "holds %d to %d", messages[0].Sequence, messages[n-1].Sequence)
+		}
 	})
 	w.o.Lose()
 	if w.pending.Load() { // where that was ordered before, it is forgotten

@@ -111,9 +111,13 @@ func (w *world) sourceTrouble() {
 		w.d.Copy()
 	}
 	if c.fault("the source is restored to a copy", "source") {
-		if to, done := w.d.RestoreCopy(w.m.Newest()); done {
+		newest := w.m.Newest()
+		if to, done := w.d.RestoreCopy(newest); done {
 			w.m.SourceRestored(to.confirmed, to.lsn)
 			c.count("the source is restored from a cold copy")
+			if newest <= to.lsn {
+				w.resnapshot("the source was restored to a copy that has all changes in the stream")
+			}
 		}
 	}
 	if c.fault("the source's clock jumps", "source") {
