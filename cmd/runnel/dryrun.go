@@ -214,7 +214,7 @@ func (d *dryRunCommand) read(ctx context.Context, s *session, r *rehearsal) erro
 
 // print shows requests with what they are for as comments.
 func (d *dryRunCommand) print(out io.Writer, r *rehearsal, f *rehearse.Function, result *rehearse.Result) error {
-	fmt.Fprintf(out, "# function %s: %s of %s for %s, %d passed over, %d can never be written; nothing is sent\n",
+	fmt.Fprintf(out, "-- function %s: %s of %s for %s, %d passed over, %d can never be written; nothing is sent\n",
 		r.spec.Name, counted(len(r.events), "event"), r.spec.Source(), r.spec.Target(), result.Skipped, len(result.Dead))
 	for i := range result.Steps {
 		s := &result.Steps[i]
@@ -226,7 +226,7 @@ func (d *dryRunCommand) print(out io.Writer, r *rehearsal, f *rehearse.Function,
 			} else if r.spec.Truncate != registry.TruncateApply {
 				what = "truncate: " + r.spec.Truncate
 			}
-			fmt.Fprintf(out, "# sequence %d: %s %s: %s\n", first.Sequence, opNames[first.Op], first.Table, what)
+			fmt.Fprintf(out, "-- sequence %d: %s %s: %s\n", first.Sequence, opNames[first.Op], first.Table, what)
 			continue
 		}
 		var partitions []string
@@ -235,7 +235,7 @@ func (d *dryRunCommand) print(out io.Writer, r *rehearsal, f *rehearse.Function,
 				partitions = append(partitions, p)
 			}
 		}
-		fmt.Fprintf(out, "# sequence %d to %d, partition %s: %s\n", first.Sequence, last.Sequence, strings.Join(partitions, ", "), counted(len(s.Events), "event"))
+		fmt.Fprintf(out, "-- sequence %d to %d, partition %s: %s\n", first.Sequence, last.Sequence, strings.Join(partitions, ", "), counted(len(s.Events), "event"))
 		if !f.Previews() {
 			for i := range s.Events {
 				fmt.Fprintf(out, "%s\n", fixture.AppendEvent(nil, &s.Events[i]))
@@ -248,7 +248,7 @@ func (d *dryRunCommand) print(out io.Writer, r *rehearsal, f *rehearse.Function,
 	}
 	for i := range result.Dead {
 		x := &result.Dead[i]
-		fmt.Fprintf(out, "# dead letter: sequence %d, %s %s: %s\n", x.Event.Sequence, opNames[x.Event.Op], x.Event.Table, strings.ReplaceAll(x.Err.Error(), "\n", "\n#   "))
+		fmt.Fprintf(out, "-- dead letter: sequence %d, %s %s: %s\n", x.Event.Sequence, opNames[x.Event.Op], x.Event.Table, strings.ReplaceAll(x.Err.Error(), "\n", "\n--   "))
 	}
 	return nil
 }

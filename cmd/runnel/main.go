@@ -58,7 +58,7 @@ PostgreSQL, through NATS JetStream.`,
 	grouped(root, "Run:", newRun(), newCapture(), newWorker())
 	grouped(root, "Deploy and change:", newDeploy(), newBackfill(), newReplay(), newRollback(), newScale(), newPause(), newResume(), newDelete())
 	grouped(root, "Look:", newList(), newDescribe(), newTail(), newDLQ(), newDoctor())
-	grouped(root, "Write functions:", newTest(), newDryRun())
+	grouped(root, "Write functions:", newInit(), newTest(), newDryRun())
 	grouped(root, "Other:", newSchema(), newCompletion(), newVersion())
 	root.SetHelpCommandGroupID("Other:")
 	root.CompletionOptions.DisableDefaultCmd = true
