@@ -97,6 +97,8 @@ func (w *World) reaches(name failpoint.Name) bool {
 		return w.Target("ledger") != nil
 	case failpoint.SweepBefore, failpoint.SweepAfter:
 		return w.Target("search") != nil || w.Target("analytics") != nil
+	case failpoint.SwapStopped, failpoint.SwapMarked, failpoint.SwapBefore, failpoint.SwapAfter, failpoint.SwapDone:
+		return len(w.swappable()) > 0
 	case failpoint.MoveBefore, failpoint.MoveReleased:
 		return len(w.Workers) > 1
 	default:
@@ -142,8 +144,15 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	if err := p.Replace(life); err != nil {
 		return err
 	}
-	order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}}[t.way]
+	order := map[way][]string{filling: {"backfill"}, succeeding: {"replay", "--from-time", "10s"}, swapping: {"replay", "--swap"}}[t.way]
 	target := w.Targets[r.IntN(len(w.Targets))]
+	if t.way == swapping {
+		all := w.swappable()
+		target = all[r.IntN(len(all))]
+		if err := w.copyOf(ctx, target); err != nil {
+			return err
+		}
+	}
 	if order != nil {
 		order = append(order, target.Function, "--detach")
 	}
@@ -164,6 +173,27 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 	}
 	w.allow(target.Function, began, target.Function+" was replayed in place", check.Backwards, check.Undurable)
 	return nil
+}
+
+// swappable are the targets whose functions can be swapped with a copy: no other table refers to theirs, and the server can exchange them,
+// which the ClickHouse engine that runs here cannot in its own database.
+func (w *World) swappable() []*Target {
+	return slices.DeleteFunc(slices.Clone(w.Targets), func(t *Target) bool { return t.Function != "search" && t.Function != "warehouse" })
+}
+
+// copyOf has a copy made, which the swap that is ordered next waits for. One that another fault has left is taken.
+func (w *World) copyOf(ctx context.Context, t *Target) error {
+	limited, cancel := context.WithTimeout(ctx, reachedWithin)
+	defer cancel()
+	for {
+		if w.runnel(limited, "replay", t.Function, "--swap", "--dry-run") == nil {
+			return nil
+		}
+		err := w.runnel(limited, "backfill", t.Function, "--into", fmt.Sprintf("{table}_%d", time.Now().UnixMilli()), "--detach")
+		if e := pause(limited, 200*time.Millisecond); e != nil {
+			return errors.Join(e, err)
+		}
+	}
 }
 
 // diesAt does what leads to the failpoint, and waits for the end there.

@@ -40,6 +40,9 @@ func (s *Sink) Taken(ctx context.Context, schemas []*event.Schema) (taken []stri
 	return taken, nil
 }
 
+// End has nothing to end: what is late changes nothing.
+func (s *Sink) End(context.Context, int64, int) ([]functions.Point, error) { return nil, nil }
+
 // Marks gives the UUIDs of the copy's tables, which stay with them whatever they are called.
 func (s *Sink) Marks(ctx context.Context, w sink.Swap) ([]string, error) {
 	marks := make([]string, len(w.Schemas))

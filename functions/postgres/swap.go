@@ -72,6 +72,43 @@ func (s *Sink) pairs(w sink.Swap) ([]pair, error) {
 	return pairs, nil
 }
 
+// End closes the checkpoints of older generations, and gives those of the newest of them: closing waits for who holds them.
+func (s *Sink) End(ctx context.Context, generation int64, lanes int) ([]sink.Point, error) {
+	if err := s.bootstrap(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.endTransactions(ctx, s.function); err != nil {
+		return nil, s.explain(err, ident{})
+	}
+	points := make([]sink.Point, lanes)
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "UPDATE runnel.checkpoints SET closed = true WHERE function = $1 AND generation < $2 AND NOT closed", s.function, generation); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT DISTINCT ON (partition) partition, version, sequence FROM runnel.checkpoints WHERE function = $1 AND generation < $2
+ORDER BY partition, generation DESC`, s.function, generation)
+		if err != nil {
+			return err
+		}
+		var partition int
+		var at sink.Point
+		_, err = pgx.ForEachRow(rows, []any{&partition, &at.Version, &at.Sequence}, func() error {
+			if lanes == 1 && partition == sink.All {
+				partition = 0
+			}
+			if partition >= 0 && partition < lanes {
+				points[partition] = at
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, s.explain(fmt.Errorf("end older generations: %w", err), ident{})
+	}
+	return points, nil
+}
+
 // Marks gives the numbers of the copy's tables. What refers to a table by its number would go on to mean the old one: a swap is refused
 // while there is something of the kind.
 func (s *Sink) Marks(ctx context.Context, w sink.Swap) ([]string, error) {

@@ -46,6 +46,9 @@ func testSwap(t *testing.T, w *world) {
 	if order.Marks, err = live.Marks(t.Context(), order); err != nil {
 		t.Fatal(err)
 	}
+	if ends, err := live.End(t.Context(), 2, 2); err != nil || ends[0] != own.at || ends[1] != (sink.Point{}) {
+		t.Errorf("the function has come to %v, %v; want %v in partition 0", ends, err, own.at)
+	}
 	var several sync.WaitGroup
 	for range 4 {
 		several.Go(func() {

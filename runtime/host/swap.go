@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,9 @@ func (g *generation) swap(ctx context.Context, r *registry.FunctionRecord, floor
 	if !s.Marked {
 		if back, err := g.withdraws(ctx, r, floors); err != nil || back {
 			return floors, "", err
+		}
+		if floors, err = g.reached(ctx, swapper, r.Generation, floors); err != nil {
+			return nil, "", err
 		}
 		if holder, err := g.apart(ctx, c, s, floors); err != nil || holder != "" {
 			return nil, holder, err
@@ -76,6 +80,21 @@ func (g *generation) swap(ctx context.Context, r *registry.FunctionRecord, floor
 	g.log.InfoContext(ctx, "the target of the copy has come in the place of the function's own", "copy", s.Copy, "into", s.Into)
 	s.Done = true
 	return starts, "", nil
+}
+
+// reached is how far the function has come: what a worker that is gone has written stands in the target's own checkpoints only.
+func (g *generation) reached(ctx context.Context, swapper sink.Swapper, generation int64, floors []sink.Point) ([]sink.Point, error) {
+	points, err := swapper.End(ctx, generation, len(floors))
+	if err != nil {
+		return nil, g.refused(err)
+	}
+	floors = slices.Clone(floors)
+	for p := range min(len(points), len(floors)) {
+		if points[p].Version > floors[p].Version {
+			floors[p] = points[p]
+		}
+	}
+	return floors, nil
 }
 
 // refused makes of a target's refusal what halts the function; whatever else went wrong is tried again.

@@ -48,6 +48,8 @@ func (x *exchanged) Handle(_ context.Context, b sink.Batch) error {
 
 func (x *exchanged) Taken(context.Context, []*event.Schema) ([]string, error) { return nil, nil }
 
+func (x *exchanged) End(context.Context, int64, int) ([]sink.Point, error) { return nil, nil }
+
 func (x *exchanged) Marks(context.Context, sink.Swap) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -74,11 +74,36 @@ func (r *Registry) PlanCopy(ctx context.Context, name, into string) (*PlannedCop
 	if f.add(d); len(d.faults) > 0 {
 		return nil, d.faults
 	}
+	// Patterns of the two may overlap where no two tables do: those that are known decide.
+	stored.parsed.Functions = slices.DeleteFunc(stored.parsed.Functions, func(x Function) bool { return x.Name == name })
 	if err := f.checkAgainst(stored); err != nil {
+		return nil, err
+	}
+	if err := r.apart(ctx, live, p.Function); err != nil {
 		return nil, err
 	}
 	p.revision, err = absent(ctx, r.Functions, p.Function.Name)
 	return p, err
+}
+
+// apart refuses a copy that would write one of the tables of its function.
+func (r *Registry) apart(ctx context.Context, live, c *Function) error {
+	_, _, own := live.To.place()
+	if _, _, into := c.To.place(); own == into {
+		return refused("function %q: its target is called %q itself; choose another name for the copy's", live.Name, own)
+	}
+	known, err := NewestSchemas(ctx, r.Schemas, live)
+	if err != nil {
+		return fmt.Errorf("read the tables that function %s reads: %w", live.Name, err)
+	}
+	for _, a := range known {
+		for _, b := range known {
+			if name := c.TargetName(a.Table); name == live.TargetName(b.Table) {
+				return refused("function %q: its copy would write %s of %s, which the function writes of %s; choose another name", live.Name, name, a.Table, b.Table)
+			}
+		}
+	}
+	return nil
 }
 
 // Into is the name of a copy's target as the specification has it: a table of PostgreSQL stays in its schema unless another is named.

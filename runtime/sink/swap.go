@@ -11,6 +11,10 @@ type Swapper interface {
 	// Taken names what stands already where a copy would write: it must begin with nothing.
 	Taken(ctx context.Context, schemas []*event.Schema) ([]string, error)
 
+	// End ends what generations of the function below this one still write, and gives how far each of its lanes has come: nil where the
+	// target keeps no checkpoints, no version where it has none of a lane. What comes in their place must not be older.
+	End(ctx context.Context, generation int64, lanes int) ([]Point, error)
+
 	// Marks is what the copy's tables are known by whatever they are called, by schema; "" where the copy has none. It changes
 	// nothing. What keeps the exchange from being right is a Halt error.
 	Marks(ctx context.Context, w Swap) ([]string, error)
