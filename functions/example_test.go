@@ -77,10 +77,10 @@ func ExampleFailures() {
 	write := functions.Typed(func(_ context.Context, changes []functions.Change[Order]) error {
 		var failed functions.Failures
 		for _, c := range changes {
-			switch {
-			case c.After.Note == "":
+			switch c.After.Note {
+			case "":
 				failed.Add(c.Item, functions.Permanent(errors.New("an order without a note")))
-			case c.After.Note == "busy":
+			case "busy":
 				failed.Add(c.Item, errors.New("the target is busy"))
 			}
 		}

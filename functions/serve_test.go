@@ -228,7 +228,9 @@ func TestServe(t *testing.T) {
 	c := &cache{}
 	serving, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- functions.Serve(serving, nc, functions.Handlers{"cache": c.make}, functions.Options{}) }()
+	go func() {
+		served <- functions.Serve(serving, nc, functions.Handlers{"cache": c.make}, functions.Options{})
+	}()
 	waitFor(t, "written", func() bool { return len(c.copy()) == 1 })
 	nc.Close() // it is the program's
 	s.put("", `{"id":2,"note":"b"}`)

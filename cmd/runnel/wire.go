@@ -11,6 +11,8 @@ import (
 	pgsource "github.com/runnel-dev/runnel/capture/postgres"
 	"github.com/runnel-dev/runnel/functions/clickhouse"
 	"github.com/runnel-dev/runnel/functions/elasticsearch"
+	httpsink "github.com/runnel-dev/runnel/functions/http"
+	natssink "github.com/runnel-dev/runnel/functions/nats"
 	"github.com/runnel-dev/runnel/functions/postgres"
 	"github.com/runnel-dev/runnel/runtime/doctor"
 	"github.com/runnel-dev/runnel/runtime/registry"
@@ -88,6 +90,30 @@ func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 			return nil, missing
 		}
 		return postgres.New(c)
+	case t.HTTP != nil:
+		h := t.HTTP
+		c := httpsink.Config{
+			Function: f.Name, URL: resolve(h.URL), Format: h.Format, Secret: resolve(h.Secret), Token: resolve(h.Token), User: resolve(h.User), Password: resolve(h.Password),
+			Headers: map[string]string{}, CAFile: resolve(h.CAFile), CertFile: resolve(h.CertFile), KeyFile: resolve(h.KeyFile),
+		}
+		for name, value := range h.Headers {
+			c.Headers[name] = resolve(value)
+		}
+		if missing != nil {
+			return nil, missing
+		}
+		return httpsink.New(c)
+	case t.NATS != nil:
+		n := t.NATS
+		c := natssink.Config{
+			Function: f.Name, URL: resolve(n.URL), Subject: n.Subject, Stream: n.Stream, Domain: n.Domain, User: resolve(n.User), Password: resolve(n.Password),
+			Token: resolve(n.Token), CredsFile: resolve(n.CredsFile), NKeyFile: resolve(n.NKeyFile),
+			CAFile: resolve(n.CAFile), CertFile: resolve(n.CertFile), KeyFile: resolve(n.KeyFile),
+		}
+		if missing != nil {
+			return nil, missing
+		}
+		return natssink.New(c)
 	}
 	return nil, fmt.Errorf("its handler %s is in a binary of its own, and not in runnel", f.Handler)
 }
