@@ -14,17 +14,16 @@ import (
 )
 
 // Waiting implements capture.Snapshotter. Check has waited until the server counts all that was read, so of MySQL every
-// snapshot shows it. MariaDB counts a commit while it waits for a replica: all of the binlog counts as published.
+// snapshot shows it. MariaDB counts a commit while it waits for a replica, as does a log without GTIDs: all of the binlog counts as published.
 func (l *Log) Waiting(ctx context.Context) ([]uint64, error) {
-	if l.source.cfg.Flavor == MySQL {
+	if l.server.kind == uuidSets {
 		return nil, nil
 	}
-	at, err := l.end(ctx)
+	at, err := l.source.end(ctx, l.control)
 	if err != nil || at.at == 0 {
 		return nil, err
 	}
-	x, err := l.xid(gtid{}, place{at.file, at.at - 1})
-	return []uint64{x}, err
+	return []uint64{at.number() - 1}, nil
 }
 
 // Visible implements capture.Snapshotter.
@@ -51,12 +50,15 @@ func (l *Log) snapshot(ctx context.Context, x *session) (func(uint64) bool, erro
 		_, err := x.query(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
 		return err
 	}
-	if l.source.cfg.Flavor == MySQL {
+	switch l.server.kind {
+	case placeSets:
+		return l.snapshotByPlace(ctx, x, begin)
+	case uuidSets:
 		text, err := l.source.executed(ctx, x)
 		if err != nil {
 			return nil, err
 		}
-		executed, err := parseSet(MySQL, text)
+		executed, err := parseSet(uuidSets, text)
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +74,7 @@ func (l *Log) snapshot(ctx context.Context, x *session) (func(uint64) bool, erro
 			l.mu.Unlock()
 			return executed.has(g)
 		}, nil
+	case domainSets:
 	}
 	if err := begin(); err != nil {
 		return nil, fmt.Errorf("open a snapshot: %w", err)
@@ -93,7 +96,7 @@ func (l *Log) snapshot(ctx context.Context, x *session) (func(uint64) bool, erro
 		return nil, err
 	}
 	return func(id uint64) bool {
-		return place{id >> (64 - fileBits), id & (1<<(64-fileBits) - 1)}.before(at)
+		return id < at.number()
 	}, nil
 }
 

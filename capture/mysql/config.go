@@ -40,6 +40,7 @@ type Source struct {
 	silence        time.Duration // after which a connection that should say something counts as dead
 	tick           time.Duration // between two looks at the session that holds the lock
 	patience       time.Duration // for a transaction that was published and is not there
+	spool          int64         // bytes of XA transactions in memory
 }
 
 // New checks the configuration and connects to nothing.
@@ -50,7 +51,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{cfg: cfg, silence: silence, tick: 5 * time.Second, patience: semiSync}
+	s := &Source{cfg: cfg, silence: silence, tick: 5 * time.Second, patience: semiSync, spool: spoolBytes}
 	var faults []error
 	if cfg.Name == "" {
 		faults = append(faults, errors.New("source: name is missing"))

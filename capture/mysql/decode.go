@@ -19,27 +19,40 @@ type decoder struct {
 	log   *Log
 	after event.Position // was read before, within its transaction
 	at    place          // up to here all was read
+	pos   uint64         // in the file, behind the event that is being read
 	tx    transaction
+
+	read, since set                // complete before Start: it may come again
+	until       map[uint32][2]gtid // MariaDB: of a domain, the last one of read and of since that comes again
+	left        int                // MySQL: how many may come again
+	expected    map[gtid]int64     // of those, when they were committed
 
 	tables     map[uint64]*relation // by the log's number of a table
 	structures map[event.Table]*structure
 	now        map[event.Table]*structure // as information_schema says, since the last change of structure
 
-	foreign map[string]bool // XA transactions that are prepared, of tables that are not captured
+	xas     map[string]*spool // XA transactions that are prepared; nil for those without changes of captured tables
+	format  []byte            // how the events of the log are to be read
+	spooled int64             // bytes of them in memory
+	again   *replay           // rows that are given now, in place of the log's
 
 	items   []capture.Item
 	changes []event.Change
 	index   []int // of an item: which change, or -1
 	held    int   // change that is kept back until it is known whether it is its transaction's last; -1 for none
 	size    int
+	solid   bool // there is more in items than structures
 	given   bool // by run
 }
 
 // transaction that is being read.
 type transaction struct {
 	open     bool
-	begun    bool // it ends with a commit of its own; else with its statement
-	xa       bool // whether it is committed is known at its end
+	begun    bool   // it ends with a commit of its own; else with its statement
+	known    bool   // it is complete already, and only comes again
+	again    bool   // it is in the set of those that are complete, too
+	spool    *spool // of XA: what becomes of it is known at its end
+	ended    ended
 	gtid     gtid
 	xid      uint64
 	commitMS int64
@@ -56,9 +69,11 @@ type relation struct {
 	metas    []uint16
 }
 
-func (d *decoder) init(l *Log, after event.Position) {
+// init begins behind a set that the server may leave out.
+func (d *decoder) init(l *Log, after event.Position, from set) {
 	*d = decoder{log: l, after: after, held: -1, tables: map[uint64]*relation{}, structures: map[event.Table]*structure{}, now: map[event.Table]*structure{},
-		foreign: map[string]bool{}}
+		xas: map[string]*spool{}}
+	d.meet(&l.progress, from, l.gone)
 }
 
 // reset forgets what was given, if anything was, but for the change that is held back.
@@ -73,10 +88,10 @@ func (d *decoder) reset() {
 	} else {
 		d.changes = d.changes[:0:0]
 	}
-	d.items, d.index, d.size = d.items[:0], d.index[:0], 0
+	d.items, d.index, d.size, d.solid = d.items[:0], d.index[:0], 0, false
 }
 
-func (d *decoder) ready() bool { return len(d.items) > 0 && !d.tx.xa }
+func (d *decoder) ready() bool { return d.solid }
 func (d *decoder) full() bool  { return d.ready() && (d.size >= runBytes || len(d.items) >= runItems) }
 
 func (d *decoder) run(more bool) capture.Run {
@@ -90,6 +105,7 @@ func (d *decoder) run(more bool) capture.Run {
 }
 
 func (d *decoder) push(i capture.Item, change int) {
+	d.solid = d.solid || i.Kind != capture.Structure
 	d.items = append(d.items, i)
 	d.index = append(d.index, change)
 }
@@ -112,6 +128,9 @@ func rawRows(e *replication.RowsEvent, b []byte) error {
 
 // event handles one event.
 func (d *decoder) event(ctx context.Context, e *replication.BinlogEvent) error {
+	if e.Header.LogPos > 0 {
+		d.pos = uint64(e.Header.LogPos)
+	}
 	if err := d.handle(ctx, e); err != nil {
 		return fmt.Errorf("decode the log at %d:%d: %w", d.at.file, e.Header.LogPos, err)
 	}
@@ -126,25 +145,40 @@ func (d *decoder) event(ctx context.Context, e *replication.BinlogEvent) error {
 }
 
 func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error {
+	if kept, err := d.keep(e); kept || err != nil {
+		return err
+	}
 	switch x := e.Event.(type) {
 	case *replication.RotateEvent:
 		p, err := placeOf(string(x.NextLogName), x.Position)
+		if err != nil {
+			return err
+		}
+		turned := d.at.file != 0 && p.file > d.at.file
 		if d.at.before(p) || p.file != d.at.file {
 			d.at = p
 		}
 		clear(d.tables)
-		return err
+		if turned && d.log.server.kind == placeSets {
+			return d.turn(p)
+		}
+		return nil
 	case *replication.GTIDEvent:
 		return d.beginMySQL(x, e.Header)
 	case *replication.GtidTaggedLogEvent:
-		return setup("the log has GTIDs with tags, which are not supported",
-			"let sessions use SET gtid_next = 'AUTOMATIC', without a tag; then go on with --resnapshot")
+		return d.unreadable("the log has GTIDs with tags, which are not supported",
+			"let sessions use SET gtid_next = 'AUTOMATIC', without a tag")
 	case *replication.MariadbGTIDEvent:
 		g := gtid{fmt.Sprintf("%d-%d", x.GTID.DomainID, x.GTID.ServerID), x.GTID.SequenceNumber}
-		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000)
+		err := d.begin(g, e.Header, int64(e.Header.Timestamp)*1000, int64(e.Header.Timestamp)*1e6)
 		d.tx.begun = !x.IsStandalone()
-		d.tx.xa = x.Flags&flagPrepared != 0
+		if x.Flags&flagPrepared != 0 {
+			d.tx.spool = d.spool()
+		}
 		return err
+	case *replication.FormatDescriptionEvent:
+		d.format = bytes.Clone(e.RawData)
+		return nil
 	case *replication.XIDEvent:
 		return d.commit()
 	case *replication.QueryEvent:
@@ -176,28 +210,40 @@ func (d *decoder) handle(ctx context.Context, e *replication.BinlogEvent) error 
 const flagPrepared = 64
 
 func (d *decoder) beginMySQL(x *replication.GTIDEvent, h *replication.EventHeader) error {
+	ms, at := int64(h.Timestamp)*1000, int64(h.Timestamp)*1e6
+	if x.ImmediateCommitTimestamp > 0 {
+		ms, at = int64(x.ImmediateCommitTimestamp/1000), int64(x.ImmediateCommitTimestamp)
+	}
+	if x.OriginalCommitTimestamp > 0 { // a replica has it too
+		at = int64(x.OriginalCommitTimestamp)
+	}
+	if d.log.server.kind == placeSets {
+		g := gtid{d.log.server.origin, place{d.at.file, uint64(h.LogPos - h.EventSize)}.number()}
+		d.log.begun(g.number)
+		return d.begin(g, h, ms, at)
+	}
 	if h.EventType == replication.ANONYMOUS_GTID_EVENT {
-		return setup("the log has transactions without a GTID", "SET GLOBAL gtid_mode = ON")
+		return d.unreadable("the log has transactions without a GTID", "SET GLOBAL gtid_mode = ON")
 	}
 	id, err := uuid.FromBytes(x.SID)
 	if err != nil {
 		return fmt.Errorf("GTID event: %w", err)
 	}
-	ms := int64(h.Timestamp) * 1000
-	if x.ImmediateCommitTimestamp > 0 {
-		ms = int64(x.ImmediateCommitTimestamp / 1000)
-	}
-	return d.begin(gtid{id.String(), uint64(x.GNO)}, h, ms)
+	return d.begin(gtid{id.String(), uint64(x.GNO)}, h, ms, at)
 }
 
-func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS int64) error {
+func (d *decoder) begin(g gtid, h *replication.EventHeader, commitMS, at int64) error {
+	if h.LogPos > h.EventSize {
+		d.pos = uint64(h.LogPos - h.EventSize)
+	}
 	if err := d.commit(); err != nil { // of one whose end was not known as such
 		return err
 	}
-	if h.LogPos > h.EventSize {
-		d.at.at = max(d.at.at, uint64(h.LogPos-h.EventSize))
+	d.at.at = max(d.at.at, d.pos)
+	d.tx = transaction{open: true, gtid: g, commitMS: commitMS, ended: ended{gtid: g, at: at}}
+	if err := d.meets(g, at); err != nil {
+		return err
 	}
-	d.tx = transaction{open: true, gtid: g, commitMS: commitMS}
 	var err error
 	d.tx.xid, err = d.log.xid(g, d.at)
 	return err
@@ -211,9 +257,33 @@ func (d *decoder) commit() error {
 		d.changes[d.held].Last = true
 		d.release()
 	}
-	d.tx.open, d.tx.xa = false, false
-	d.log.complete(d.tx.gtid)
-	d.push(capture.Item{Kind: capture.Committed, XID: d.tx.xid, Position: d.tx.gtid.end()}, -1)
+	d.tx.open = false
+	d.drop(d.tx.spool)
+	d.tx.spool = nil
+	if d.tx.again {
+		return nil
+	}
+	if d.log.server.kind == placeSets {
+		d.tx.ended.next = place{d.at.file, d.pos}.number()
+	}
+	d.log.complete(d.tx.ended)
+	if !d.tx.known {
+		d.push(capture.Item{Kind: capture.Committed, XID: d.tx.xid, Position: d.tx.gtid.end()}, -1)
+	}
+	return nil
+}
+
+// turn is the beginning of another file, of a log without GTIDs. It counts as a transaction, so that the file before is not asked for again.
+func (d *decoder) turn(p place) error {
+	if err := d.commit(); err != nil {
+		return err
+	}
+	g := gtid{d.log.server.origin, p.number() - 1}
+	if d.read.has(g) || d.since.has(g) {
+		return nil
+	}
+	d.log.complete(ended{gtid: g, next: p.number()})
+	d.push(capture.Item{Kind: capture.Committed, XID: g.number, Position: g.end()}, -1)
 	return nil
 }
 
@@ -221,6 +291,9 @@ func (d *decoder) commit() error {
 func (d *decoder) query(x *replication.QueryEvent) error {
 	text := string(x.Query)
 	kind, t := parse(string(x.Schema), text)
+	if d.tx.known && (kind == rollsBack || kind == changes || kind == truncates) {
+		return d.commit()
+	}
 	switch kind {
 	case begins:
 		d.tx.begun = true
@@ -233,13 +306,11 @@ func (d *decoder) query(x *replication.QueryEvent) error {
 		return nil
 	case rollsBack:
 		if d.tx.changed {
-			return setup("a transaction with changes was logged and rolled back: it wrote to tables without transactions too, "+text,
-				"use InnoDB for all tables; then go on with --resnapshot")
+			return d.unreadable("a transaction with changes was logged and rolled back: it wrote to tables without transactions too, "+text, "use InnoDB for all tables")
 		}
 		return d.commit()
 	case changes:
-		return setup("the log has a statement that changes rows, not the rows: "+clip(text),
-			"SET GLOBAL binlog_format = 'ROW' and let all sessions connect again; then go on with --resnapshot")
+		return d.unreadable("the log has a statement that changes rows, not the rows: "+clip(text), "SET GLOBAL binlog_format = 'ROW' and let all sessions connect again")
 	case truncates:
 		if d.log.source.captured(t) {
 			if err := d.truncate(t); err != nil {
@@ -336,9 +407,6 @@ func (d *decoder) add(s *structure, op event.Op, part uint32, before, after []by
 		CommitMS: d.tx.commitMS, Order: d.tx.order})
 	d.held = len(d.changes) - 1
 	d.size += len(before) + len(after) + 64
-	if d.tx.xa && d.size > xaBytes {
-		return setup(fmt.Sprintf("the log has an XA transaction of more than %d MB", xaBytes>>20), "leave XA for such transactions; then go on with --resnapshot")
-	}
 	return nil
 }
 
@@ -365,15 +433,18 @@ func (d *decoder) met() {
 // transaction begins in the binlog; so each says by itself whether a snapshot shows it.
 const (
 	numberBits = 48
-	fileBits   = 24
 )
 
 func (l *Log) xid(g gtid, at place) (uint64, error) {
-	if l.source.cfg.Flavor == MariaDB {
+	switch l.server.kind {
+	case placeSets:
+		return g.number, nil
+	case domainSets:
 		if bits.Len64(at.at) > 64-fileBits {
 			return 0, fmt.Errorf("the binlog is too long: %d bytes", at.at)
 		}
-		return at.file<<(64-fileBits) | at.at, nil
+		return at.number(), nil
+	case uuidSets:
 	}
 	if bits.Len64(g.number) > numberBits {
 		return 0, fmt.Errorf("GTID %s: numbers above 2^%d are not supported", g, numberBits)

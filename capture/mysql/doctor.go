@@ -51,7 +51,10 @@ func (s *Source) examineSettings(ctx context.Context, x *session, r *doctor.Repo
 	if err := s.ready(ctx, x); err != nil {
 		fault(r, "settings", err)
 	} else {
-		r.OK("settings", "GTIDs, and whole rows in the binlog")
+		r.OK("settings", "whole rows in the binlog")
+	}
+	if k, err := s.kind(ctx, x); err == nil && k == placeSets {
+		r.Warn("gtid_mode", turnOn, "it is OFF: positions are files and bytes of this server's binlog, and after a failover everything must be loaded again")
 	}
 	var metadata, expires string
 	if err := x.texts(ctx, "SELECT @@GLOBAL.binlog_row_metadata", &metadata); err == nil && metadata != "FULL" {
@@ -80,7 +83,7 @@ func (s *Source) examineRights(ctx context.Context, x *session, r *doctor.Report
 		r.Fail("rights", s.grants(), "the user may not read the binlog")
 		return
 	}
-	if _, err := (&Log{source: s, control: x}).end(ctx); err != nil {
+	if _, err := s.end(ctx, x); err != nil {
 		fault(r, "rights", err)
 		return
 	}

@@ -57,4 +57,12 @@ func (s *Source) purged(format string, args ...any) error {
 	}
 }
 
+// unreadable is a gap that the log has itself: what it says cannot be told exactly.
+func (d *decoder) unreadable(reason, before string) error {
+	return &capture.GapError{
+		Reason: reason,
+		Fix:    before + "; then run: runnel capture " + d.log.source.cfg.Name + " --resnapshot, which goes on from now and loads everything again",
+	}
+}
+
 func setup(reason, fix string) error { return &capture.SetupError{Reason: reason, Fix: fix} }

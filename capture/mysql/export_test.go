@@ -18,6 +18,9 @@ func SetTick(s *Source, d time.Duration) { s.tick = d }
 // SetSilence sets how long a connection may say nothing.
 func SetSilence(s *Source, d time.Duration) { s.silence = d }
 
+// SetSpool sets how many bytes of XA transactions lie in memory.
+func SetSpool(s *Source, bytes int64) { s.spool = bytes }
+
 // Compress makes what the log gives until a commit one event, as a server with binlog_transaction_compression writes it: parsed by a parser of its
 // own, without checksums.
 func Compress(ctx context.Context, log capture.Log) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -42,15 +43,16 @@ type Log struct {
 	serverID   uint32
 	collations map[uint64]collation
 
-	mu      sync.Mutex
-	resumed bool
-	read    set    // the transactions complete at the oldest position that may be asked for
-	ended   []gtid // those that ended since, in the log's order
-	open    gtid   // a transaction of which something was read before Start
-	origins []string
-	marks   []mark
-	lost    error // of the lock
-	wake    chan struct{}
+	mu       sync.Mutex
+	resumed  bool
+	progress progress // at the oldest position that may be asked for
+	ended    []ended  // what ended since, in the log's order
+	gone     set      // what the server has thrown away, as of Check
+	origins  []string
+	starts   []uint64 // places where transactions begin, of a log without GTIDs
+	marks    []mark
+	lost     error // of the lock
+	wake     chan struct{}
 
 	syncer *replication.BinlogSyncer
 	events *replication.BinlogStreamer
@@ -66,23 +68,6 @@ type Log struct {
 type mark struct {
 	id string
 	at place
-}
-
-// place is a file of the binlog and a byte in it.
-type place struct {
-	file uint64 // the number in its name
-	at   uint64
-}
-
-func (p place) before(q place) bool { return p.file < q.file || p.file == q.file && p.at < q.at }
-
-// placeOf reads a file's name, binlog.000017.
-func placeOf(name string, at uint64) (place, error) {
-	n, err := strconv.ParseUint(name[strings.LastIndexByte(name, '.')+1:], 10, 64)
-	if err != nil {
-		return place{}, fmt.Errorf("binlog %q has no number", name)
-	}
-	return place{n, at}, nil
 }
 
 // Info implements capture.Log.
@@ -123,32 +108,29 @@ func (l *Log) keep(ctx context.Context) {
 func (l *Log) Resume(text string, since []event.Position) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.resumed, l.ended, l.open = true, nil, gtid{}
+	l.resumed, l.ended, l.gone = true, nil, set{}
 	if text == "" {
-		l.read = l.server.executed.clone()
+		l.progress = newProgress(l.server.executed.clone())
 		return nil
 	}
-	var err error
-	if l.read, err = parseSet(l.source.cfg.Flavor, text); err != nil {
+	if places := strings.HasPrefix(text, placePrefix); places != (l.server.kind == placeSets) {
+		was, now := "with GTIDs", "without"
+		if places {
+			was, now = now, was
+		}
+		return l.source.gap("the log was read %s, and the server writes it %s now: what was read cannot be found in it", was, now)
+	}
+	p, err := parseProgress(l.server.kind, text)
+	if err != nil {
 		return err
 	}
-	for _, p := range since { // a transaction is complete where the next one begins
-		g := gtidOf(p)
-		if l.open != g && l.open.origin != "" {
-			if err := l.read.add(l.open); err != nil {
-				return err
-			}
-		}
-		l.open = g
-		if p.Change == 0 {
-			l.open = gtid{}
-			if p.Commit > 0 && !l.read.has(g) {
-				if err := l.read.add(g); err != nil {
-					return err
-				}
-			}
-		}
+	if own := l.server.executed.places; own != nil && p.read.places.origin != own.origin {
+		return l.source.gap("the source is another server: it is %s, and the log of %s was read by files and bytes, which mean nothing on another one", own.origin, p.read.places.origin)
 	}
+	if _, err := p.follow(since); err != nil {
+		return err
+	}
+	l.progress = p
 	return nil
 }
 
@@ -162,7 +144,7 @@ func (l *Log) Executed(p event.Position) (string, error) {
 	g, n := gtidOf(p), 0
 	found := false
 	for n < len(l.ended) && !found {
-		if found = l.ended[n] == g; found && p.Change > 0 {
+		if found = l.ended[n].gtid == g; found && p.Change > 0 {
 			break
 		}
 		n++
@@ -171,19 +153,19 @@ func (l *Log) Executed(p event.Position) (string, error) {
 		n = 0
 	}
 	for _, e := range l.ended[:n] {
-		if err := l.read.add(e); err != nil {
+		if err := l.progress.end(e); err != nil {
 			return "", err
 		}
 	}
 	l.ended = append(l.ended[:0], l.ended[n:]...)
-	return l.read.String(), nil
+	return l.progress.String(), nil
 }
 
 // complete notes that a transaction is read.
-func (l *Log) complete(g gtid) {
+func (l *Log) complete(e ended) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = append(l.ended, g)
+	l.ended = append(l.ended, e)
 }
 
 // Start implements capture.Log.
@@ -197,23 +179,44 @@ func (l *Log) Start(ctx context.Context, after, _ event.Position) error {
 	if err != nil {
 		return fmt.Errorf("port %q: %w", port, err)
 	}
-	l.dec.init(l, after)
 	l.mu.Lock()
-	from := l.read.String()
+	from, err := l.progress.start(l.gone)
+	l.dec.init(l, after, from)
 	l.mu.Unlock()
-	gtids, err := mysql.ParseGTIDSet(s.cfg.Flavor, from)
 	if err != nil {
-		return fmt.Errorf("GTID set %q: %w", from, err)
+		return err
 	}
 	l.syncer = replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
 		ServerID: l.serverID, Flavor: s.cfg.Flavor, Host: host, Port: uint16(n), User: s.user, Password: s.password, TLSConfig: s.tls,
 		HeartbeatPeriod: heartbeat, ReadTimeout: s.silence, DisableRetrySync: true, DiscardGTIDSet: true, EventCacheCount: queued, VerifyChecksum: true,
 		Localhost: "runnel." + s.cfg.Name, Dialer: dial, Logger: slog.New(slog.DiscardHandler), RowsEventDecodeFunc: rawRows,
 	})
-	if l.events, err = l.syncer.StartSyncGTID(gtids); err != nil {
+	if l.events, err = l.dump(ctx, from); err != nil {
 		return l.refused(err)
 	}
 	return ctx.Err()
+}
+
+// dump asks the server for its log but for a set of transactions.
+func (l *Log) dump(ctx context.Context, from set) (*replication.BinlogStreamer, error) {
+	if from.places == nil {
+		gtids, err := mysql.ParseGTIDSet(l.source.cfg.Flavor, from.String())
+		if err != nil {
+			return nil, fmt.Errorf("GTID set %q: %w", from, err)
+		}
+		return l.syncer.StartSyncGTID(gtids)
+	}
+	at := placeAt(from.places.next)
+	files, err := l.control.query(ctx, "SHOW BINARY LOGS")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if p, err := placeOf(string(f[0]), at.at); err == nil && p == at && at.at <= math.MaxUint32 {
+			return l.syncer.StartSync(mysql.Position{Name: string(f[0]), Pos: uint32(at.at)})
+		}
+	}
+	return nil, l.source.purged("the server has no binlog with the number %d any more", at.file)
 }
 
 // Next implements capture.Log. After an error, but for the end of ctx while nothing was there, there is no next.
@@ -229,18 +232,16 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 		if l.broken != nil {
 			return capture.Run{}, l.broken
 		}
-		for n, e := range l.queue {
-			if err := l.dec.event(ctx, e); err != nil {
-				l.broken = err
-				return capture.Run{}, err
+		if err := l.decode(ctx); err != nil {
+			l.broken = err
+			if l.dec.ready() { // what came before is good
+				return l.dec.run(false), nil
 			}
-			l.queue[n] = nil
-			if l.dec.full() {
-				l.queue = l.queue[n+1:]
-				return l.dec.run(len(l.queue) > 0), nil
-			}
+			return capture.Run{}, err
 		}
-		l.queue = l.queue[:0]
+		if l.dec.full() {
+			return l.dec.run(true), nil
+		}
 		l.dec.met()
 		if l.dec.ready() {
 			return l.dec.run(false), nil
@@ -249,6 +250,29 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 			return capture.Run{}, err
 		}
 	}
+}
+
+// decode decodes what is there, until the run is full.
+func (l *Log) decode(ctx context.Context) error {
+	if err := l.dec.replayed(ctx); err != nil {
+		return err
+	}
+	for n, e := range l.queue {
+		if l.dec.full() {
+			l.queue = l.queue[n:]
+			return nil
+		}
+		err := l.dec.event(ctx, e)
+		if err == nil {
+			err = l.dec.replayed(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		l.queue[n] = nil
+	}
+	l.queue = l.queue[:0]
+	return nil
 }
 
 // fill waits for an event, or for a mark to look at, and takes what is there.
@@ -287,7 +311,13 @@ const lacks = 1236
 func (l *Log) refused(err error) error {
 	var e *mysql.MyError
 	if errors.As(err, &e) && e.Code == lacks && !strings.Contains(e.Message, "server_id") && !strings.Contains(e.Message, "server_uuid") {
+		if len(l.dec.expected) > 0 && l.server.kind != placeSets {
+			return fmt.Errorf("the server has thrown away a part of its log since it was looked at: %s", e.Message)
+		}
 		return l.source.purged("the server cannot go on where the stream ends: %s", e.Message)
+	}
+	if gap := (*capture.GapError)(nil); errors.As(err, &gap) {
+		return gap
 	}
 	return l.source.explain("read the binlog", err)
 }
@@ -320,6 +350,7 @@ func (l *Log) Close(context.Context) error {
 	if l.syncer != nil {
 		l.syncer.Close()
 	}
+	l.dec.close()
 	l.control.close()
 	return nil
 }
@@ -327,7 +358,7 @@ func (l *Log) Close(context.Context) error {
 // Mark implements capture.Snapshotter: the log will have come to where the binlog ends now, which is behind all that any snapshot
 // shows by now.
 func (l *Log) Mark(ctx context.Context, id string) error {
-	at, err := l.end(ctx)
+	at, err := l.source.end(ctx, l.control)
 	if err != nil {
 		return err
 	}
@@ -344,23 +375,4 @@ func (l *Log) rouse() {
 	case l.wake <- struct{}{}:
 	default:
 	}
-}
-
-// end is where the binlog ends.
-func (l *Log) end(ctx context.Context) (place, error) {
-	r, err := l.control.query(ctx, "SHOW MASTER STATUS")
-	if err != nil {
-		r, err = l.control.query(ctx, "SHOW BINARY LOG STATUS") // MySQL 8.4
-	}
-	if err != nil {
-		return place{}, l.source.explain("ask where the binlog ends", err)
-	}
-	if len(r) == 0 {
-		return place{}, errors.New("the server writes no binlog")
-	}
-	at, err := strconv.ParseUint(string(r[0][1]), 10, 64)
-	if err != nil {
-		return place{}, fmt.Errorf("end of the binlog: %w", err)
-	}
-	return placeOf(string(r[0][0]), at)
 }

@@ -46,6 +46,18 @@ func run(t testing.TB, c *client.Conn, statements ...string) {
 	}
 }
 
+// until tries until it works.
+func (w *world) until(try func() error) {
+	w.t.Helper()
+	end := time.Now().Add(60 * time.Second)
+	for err := try(); err != nil; err = try() {
+		if time.Now().After(end) {
+			w.t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 func (w *world) exec(statements ...string) { w.t.Helper(); run(w.t, w.db, statements...) }
 
 func (w *world) text(sql string) string {

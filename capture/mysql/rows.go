@@ -31,8 +31,12 @@ func (d *decoder) rows(x *replication.RowsEvent, e *replication.BinlogEvent) err
 	case replication.DELETE_ROWS_EVENTv1, replication.DELETE_ROWS_EVENTv2, replication.MARIADB_DELETE_ROWS_COMPRESSED_EVENT_V1:
 		op = event.Delete
 	case replication.PARTIAL_UPDATE_ROWS_EVENT:
-		return setup(fmt.Sprintf("the log has parts of JSON values of %s instead of the values", r.table),
-			"SET GLOBAL binlog_row_value_options = '' and let all sessions connect again; then go on with --resnapshot")
+		if !r.captured {
+			d.tx.rows++
+			return nil
+		}
+		return d.unreadable(fmt.Sprintf("the log has parts of JSON values of %s instead of the values", r.table),
+			"SET GLOBAL binlog_row_value_options = '' and let all sessions connect again")
 	default:
 		return fmt.Errorf("rows in an event of type %s", e.Header.EventType)
 	}
@@ -46,8 +50,8 @@ func (d *decoder) rows(x *replication.RowsEvent, e *replication.BinlogEvent) err
 	}
 	full := present(x.ColumnBitmap1, len(r.wires)) == len(r.wires) && (op != event.Update || present(x.ColumnBitmap2, len(r.wires)) == len(r.wires))
 	if r.captured && (!full || int(x.ColumnCount) != len(r.wires)) {
-		return setup(fmt.Sprintf("the log has only some columns of %s: a session writes with binlog_row_image other than FULL", r.table),
-			"SET GLOBAL binlog_row_image = 'FULL' and let all sessions connect again; then go on with --resnapshot")
+		return d.unreadable(fmt.Sprintf("the log has only some columns of %s: a session writes with binlog_row_image other than FULL", r.table),
+			"SET GLOBAL binlog_row_image = 'FULL' and let all sessions connect again")
 	}
 	for len(b) > 0 {
 		var err error

@@ -35,7 +35,8 @@ func (*lent) Logf(format string, a ...any) { fmt.Fprintf(os.Stderr, format+"\n",
 
 // flavor is MySQL or MariaDB, with the servers of all tests.
 type flavor struct {
-	name  string
+	name  string // of the subtests
+	kind  string // MySQL or MariaDB
 	start func(servers.TB, ...string) *servers.Server
 
 	mu     sync.Mutex
@@ -45,7 +46,15 @@ type flavor struct {
 	turn   sync.Mutex
 }
 
-var flavors = []*flavor{{name: mysql.MySQL, start: servers.MySQL8}, {name: mysql.MariaDB, start: servers.MariaDB}}
+var flavors = []*flavor{{name: mysql.MySQL, kind: mysql.MySQL, start: servers.MySQL8}, {name: mysql.MariaDB, kind: mysql.MariaDB, start: servers.MariaDB}}
+
+// places is MySQL without GTIDs.
+var places = &flavor{name: "places", kind: mysql.MySQL, start: func(t servers.TB, args ...string) *servers.Server {
+	return servers.MySQL8(t, append([]string{"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"}, args...)...)
+}}
+
+// withPlaces are all.
+var withPlaces = append(slices.Clone(flavors), places)
 
 var (
 	certificates string // of the servers: ca.pem, key.pem
@@ -63,7 +72,7 @@ func TestMain(m *testing.M) {
 	}
 	certificates = dir
 	status := m.Run()
-	for _, f := range flavors {
+	for _, f := range withPlaces {
 		f.life.failed = status != 0
 		for _, end := range slices.Backward(f.life.cleanups) {
 			end()
@@ -103,7 +112,9 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 // alone is each on servers that no other test uses meanwhile: what is in their logs may end a reader, and their settings may change.
-func alone(t *testing.T, test func(t *testing.T, w *world)) {
+func alone(t *testing.T, test func(t *testing.T, w *world)) { aloneOn(t, flavors, test) }
+
+func aloneOn(t *testing.T, flavors []*flavor, test func(t *testing.T, w *world)) {
 	t.Parallel()
 	for _, f := range flavors {
 		t.Run(f.name, func(t *testing.T) {
@@ -122,7 +133,7 @@ func (f *flavor) alone(t *testing.T) *world {
 
 func (f *flavor) world(t testing.TB, s *servers.Server) *world {
 	t.Helper()
-	w := &world{t: t, flavor: f.name, server: s, name: fmt.Sprintf("t%d", databases.Add(1))}
+	w := &world{t: t, flavor: f.kind, server: s, name: fmt.Sprintf("t%d", databases.Add(1))}
 	w.db = w.connect()
 	w.exec("CREATE DATABASE "+w.name, "USE "+w.name)
 	return w

@@ -24,6 +24,7 @@ const utf8 = "SET SESSION time_zone = '+00:00', sql_mode = '', character_set_res
 type server struct {
 	version, id, identity string
 	clock                 int64
+	kind                  kind
 	executed              set
 	origin                string // of its own transactions
 }
@@ -61,6 +62,9 @@ func (s *Source) Acquire(ctx context.Context, waiting func(holder string)) (_ ca
 	l.info = capture.Info{
 		Identity: sv.identity, Connector: s.cfg.Flavor, Server: sv.version, Clock: sv.clock, Flushed: p, Confirmed: p,
 	}
+	if sv.kind == placeSets {
+		s.cfg.Log.Warn("the server has no GTIDs: positions are files and bytes of its binlog, and after a failover everything must be loaded again", "source", s.cfg.Name, "fix", turnOn)
+	}
 	l.begin(ctx)
 	return l, nil
 }
@@ -75,11 +79,32 @@ func (s *Source) settings() []setting {
 		{"binlog_row_image", "FULL", "SET GLOBAL binlog_row_image = 'FULL', and let the applications connect again"},
 	}
 	if s.cfg.Flavor == MySQL {
-		all = append(all, setting{"gtid_mode", "ON", "turn GTIDs on, one step after the other: SET GLOBAL enforce_gtid_consistency = ON; " +
-			"SET GLOBAL gtid_mode = OFF_PERMISSIVE; = ON_PERMISSIVE; = ON"},
+		all = append(all,
 			setting{"binlog_row_value_options", "", "SET GLOBAL binlog_row_value_options = '', and let the applications connect again"})
 	}
 	return all
+}
+
+// turnOn is how to get GTIDs.
+const turnOn = "turn GTIDs on, one step after the other: SET GLOBAL enforce_gtid_consistency = ON; " +
+	"SET GLOBAL gtid_mode = OFF_PERMISSIVE; = ON_PERMISSIVE; = ON"
+
+// kind of names that the server gives to transactions.
+func (s *Source) kind(ctx context.Context, x *session) (kind, error) {
+	if s.cfg.Flavor == MariaDB {
+		return domainSets, nil
+	}
+	var mode string
+	if err := x.texts(ctx, "SELECT @@GLOBAL.gtid_mode", &mode); err != nil {
+		return 0, s.explain("read the server's settings", err)
+	}
+	switch mode {
+	case "ON":
+		return uuidSets, nil
+	case "OFF":
+		return placeSets, nil
+	}
+	return 0, setup("gtid_mode is "+mode+", with which a transaction may have a GTID or not", turnOn+". Without GTIDs, OFF also works, with positions that no failover keeps")
 }
 
 // ready checks what no right can replace.
@@ -95,6 +120,9 @@ func (s *Source) ready(ctx context.Context, x *session) error {
 	major, minor := versionOf(version)
 	if !maria && major < 8 || maria && (major < 10 || major == 10 && minor < 6) {
 		return setup(version+" is too old", "use MySQL 8.0 or MariaDB 10.6, or later")
+	}
+	if _, err := s.kind(ctx, x); err != nil {
+		return err
 	}
 	for _, v := range s.settings() {
 		var is string
@@ -168,10 +196,19 @@ func (s *Source) ask(ctx context.Context, x *session) (server, error) {
 	if err != nil {
 		return sv, s.explain("ask the server who it is", err)
 	}
+	if sv.kind, err = s.kind(ctx, x); err != nil {
+		return sv, err
+	}
+	if sv.kind == placeSets {
+		sv.origin = placePrefix + sv.identity
+		at, err := s.end(ctx, x)
+		sv.executed = set{places: &places{origin: sv.origin, through: at.number() - 1, next: at.number()}}
+		return sv, err
+	}
 	if executed, err = s.executed(ctx, x); err != nil {
 		return sv, err
 	}
-	sv.executed, err = parseSet(s.cfg.Flavor, executed)
+	sv.executed, err = parseSet(sv.kind, executed)
 	return sv, err
 }
 

@@ -1,6 +1,7 @@
 package mysql_test
 
 import (
+	"errors"
 	"os"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 // TestSource runs the suite that every source passes.
 func TestSource(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavors {
+	for _, f := range withPlaces {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			sourcetest.Run(t, sourcetest.Suite{
@@ -101,12 +102,17 @@ func wrong(d sourcetest.Database) map[string]sourcetest.Wrong {
 func (w *world) purge() {
 	w.t.Helper()
 	w.exec("FLUSH BINARY LOGS")
-	status := "SHOW MASTER STATUS"
-	file := w.text(status)
-	for end := time.Now().Add(60 * time.Second); w.text("SHOW BINARY LOGS") != file; { // a reader that has just gone still holds one
-		if time.Now().After(end) {
-			w.t.Fatal("the server keeps its log")
-		}
+	w.purgeTo(w.text("SHOW MASTER STATUS"))
+}
+
+// purgeTo makes the server throw away all binlogs before one, which is the newest.
+func (w *world) purgeTo(file string) {
+	w.t.Helper()
+	w.until(func() error { // a reader that has just gone still holds one
 		w.exec("PURGE BINARY LOGS TO '" + file + "'")
-	}
+		if w.text("SHOW BINARY LOGS") != file {
+			return errors.New("the server keeps its log")
+		}
+		return nil
+	})
 }

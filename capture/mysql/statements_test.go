@@ -161,22 +161,3 @@ func TestHeldCommit(t *testing.T) {
 		t.Errorf("once it is done: %d rows, visible %t and %t", len(c.Rows), c.Visible(held.XID), c.Visible(waiting[0]))
 	}
 }
-
-// TestXA: transactions of two phases pass where they change nothing that is captured; with one phase they are ordinary ones.
-func TestXA(t *testing.T) {
-	alone(t, func(t *testing.T, w *world) {
-		w.exec("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)")
-		l := w.open(w.source("a"), "")
-		w.exec("XA START 'x'", "INSERT INTO a VALUES (1)", "XA END 'x'", "XA COMMIT 'x' ONE PHASE",
-			"XA START 'g''1', 'b', 7", "INSERT INTO other VALUES (1)", "XA END 'g''1', 'b', 7", "XA PREPARE 'g''1', 'b', 7", "XA COMMIT 'g''1', 'b', 7",
-			"INSERT INTO a VALUES (2)",
-			"XA START 'y'", "INSERT INTO other VALUES (2)", "XA END 'y'", "XA PREPARE 'y'", "XA ROLLBACK 'y'", "INSERT INTO a VALUES (3)")
-		var got []string
-		for _, c := range l.read() {
-			got = append(got, fmt.Sprintf("%s %t", c.after, c.last))
-		}
-		if d := cmp.Diff([]string{`{"id":1} true`, `{"id":2} true`, `{"id":3} true`}, got); d != "" {
-			t.Errorf("(-want +got):\n%s", d)
-		}
-	})
-}

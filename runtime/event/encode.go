@@ -103,6 +103,11 @@ func appendSource(dst []byte, c *Change) []byte {
 			lsn = p.Commit
 		}
 		dst = strconv.AppendUint(dst, lsn, 10)
+	} else if p.placed() {
+		dst = append(dst, `,"file":`...)
+		dst = strconv.AppendUint(dst, p.Commit>>40, 10)
+		dst = append(dst, `,"pos":`...)
+		dst = strconv.AppendUint(dst, p.Commit&(1<<40-1), 10)
 	} else {
 		dst = append(dst, `,"gtid":"`...)
 		dst = appendGTID(dst, c)
@@ -152,7 +157,7 @@ func appendTransaction(dst []byte, c *Change) []byte {
 	return append(dst, '}')
 }
 
-// appendGTID prints as the server does: MySQL's is `uuid:number`, MariaDB's `domain-server-number`.
+// appendGTID prints as the server does: MySQL's is `uuid:number`, MariaDB's `domain-server-number`. Without GTIDs it is `binlog-uuid:place`.
 func appendGTID(dst []byte, c *Change) []byte {
 	dst = append(dst, c.Position.Origin...)
 	if c.Schema.Connector == "mariadb" {

@@ -14,7 +14,8 @@ import (
 //
 // MySQL and MariaDB: Origin is the server UUID or `domain-server`, Commit the GTID's number, Change counts all rows that the
 // transaction changes from 1, captured or not. Change 0 means: the transaction is complete. Transactions of several origins have
-// no order but that of the log.
+// no order but that of the log. Of a MySQL without GTIDs the origin is PlaceOrigin and the server UUID, and Commit where the transaction begins in
+// the binlog: 2^40 × the number of the file + the byte in it.
 type Position struct {
 	Timeline uint32 // PostgreSQL's timeline on which it was read; no part of the identity and not compared
 	Origin   string // letters, digits, - and _
@@ -23,6 +24,11 @@ type Position struct {
 	N        uint32
 	Part     uint32
 }
+
+// PlaceOrigin begins the origin of positions by file and byte.
+const PlaceOrigin = "binlog-"
+
+func (p Position) placed() bool { return strings.HasPrefix(p.Origin, PlaceOrigin) }
 
 // IsZero says whether it is the place before everything.
 func (p Position) IsZero() bool { return p == Position{} }

@@ -108,6 +108,10 @@ func samples() []named {
 			c.Op, c.Schema, c.After = event.Create, mysql, key
 			c.Position = event.Position{Origin: "3e11fa47-71ca-11e1-9e33-c80aa9429562", Commit: 23, Change: 4}
 		})},
+		{"MySQLPlaces", with(func(c *event.Change) {
+			c.Op, c.Schema, c.After = event.Create, mysql, key
+			c.Position = event.Position{Origin: "binlog-3e11fa47-71ca-11e1-9e33-c80aa9429562", Commit: 17<<40 + 4711, Change: 4}
+		})},
 		{"MariaDB", with(func(c *event.Change) {
 			c.Op, c.Schema, c.After = event.Create, maria, key
 			c.Position = event.Position{Origin: "0-1", Commit: 270, Change: 4}
