@@ -13,6 +13,13 @@
 // written, Halt that the function or its target is wrong and somebody has to act, RetryAfter when to try again. A
 // *BatchError names the events that failed when the others are durable.
 //
+// Most handlers are Typed, which reads rows into a struct; Items and Latest, Item.ID and Item.Version are what others need as well. A
+// panic is a failure for ever: the event at which it happens is found by halving the batch, and becomes a dead letter that shows
+// where it was. (A panic in a goroutine that Handle has started ends the process, as Go has it.)
+//
+// Main makes a binary of handlers, and Serve hosts them within another program. A function runs there if its specification says
+// `handler:` with one of their names; package functiontest tests them.
+//
 // Events and their rows are package github.com/runnel-dev/runnel/runtime/event. The built-in targets are the packages below
 // this one; they use nothing that a user's handler could not.
 package functions

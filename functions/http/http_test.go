@@ -115,6 +115,10 @@ func TestBodies(t *testing.T) {
 		if d := cmp.Diff(string(want), got); d != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, d)
 		}
+		page, err := os.ReadFile("../../docs/targets.md")
+		if shown := "    " + strings.ReplaceAll(strings.TrimSuffix(e.bodies[0], "\n"), "\n", "\n    "); err != nil || !strings.Contains(string(page), shown) {
+			t.Errorf("docs/targets.md does not show (%v)\n%s", err, shown)
+		}
 		if !json.Valid([]byte(e.bodies[0])) {
 			t.Error("it is no JSON")
 		}
