@@ -28,11 +28,12 @@ type world struct {
 	conn    *stream.Conn
 	buckets map[string]Bucket
 	dead    *stream.DeadLetters
+	lines   *lines
 }
 
 // JetStream is the real world.
 func JetStream(c *stream.Conn, r *registry.Registry) World {
-	return &world{conn: c, dead: c.DeadLetters(), buckets: map[string]Bucket{
+	return &world{conn: c, dead: c.DeadLetters(), lines: &lines{conn: c, open: map[string]*line{}}, buckets: map[string]Bucket{
 		registry.BucketCaptures:  r.Captures,
 		registry.BucketSchemas:   r.Schemas,
 		registry.BucketFunctions: r.Functions,
@@ -55,27 +56,33 @@ func (w *world) Stream(ctx context.Context, source string) (Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sourceStream{s, w.conn.NC, js}, nil
+	return &sourceStream{s, w.lines, js}, nil
 }
 
 type sourceStream struct {
 	*stream.Stream
-	nc *nats.Conn
-	js jetstream.JetStream
+	lines *lines
+	js    jetstream.JetStream
 }
 
 func (s *sourceStream) Consume(ctx context.Context, t Tap) (Feed, error) {
-	f := &feed{stream: s, tap: t, inbox: s.nc.NewInbox()}
-	sub, err := s.nc.Subscribe(f.inbox+".*", f.receive)
+	nc, err := s.lines.take(ctx, t.Function)
 	if err != nil {
+		return nil, err
+	}
+	f := &feed{stream: s, tap: t, nc: nc, inbox: nc.NewInbox()}
+	sub, err := nc.Subscribe(f.inbox+".*", f.receive)
+	if err != nil {
+		s.lines.give(t.Function)
 		return nil, err
 	}
 	f.sub = sub
 	// The consumer bounds what is pending by bytes; nats.go must not drop.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		s.lines.give(t.Function)
 		return nil, err
 	}
-	f.cuts = s.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	f.cuts = nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	go f.watch()
 	// The name may still stand for a consumer from before a loss of continuity.
 	_ = s.js.DeleteConsumer(ctx, s.Name(), t.Name)
@@ -110,6 +117,7 @@ func (s *sourceStream) Forget(ctx context.Context, name string) error {
 type feed struct {
 	stream *sourceStream
 	tap    Tap
+	nc     *nats.Conn
 	inbox  string
 	sub    *nats.Subscription
 	cuts   chan nats.Status
@@ -124,7 +132,8 @@ func (f *feed) watch() {
 
 func (f *feed) unsubscribe() {
 	_ = f.sub.Unsubscribe()
-	f.stream.nc.RemoveStatusListener(f.cuts) // closes it
+	f.nc.RemoveStatusListener(f.cuts) // closes it
+	f.stream.lines.give(f.tap.Function)
 }
 
 // Request is one pull request.
@@ -146,10 +155,10 @@ func (f *feed) Request(r Request) error {
 		return err
 	}
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + f.stream.Name() + "." + f.tap.Name
-	return f.stream.nc.PublishRequest(subject, f.inbox+"."+strconv.FormatUint(r.Number, 10), body)
+	return f.nc.PublishRequest(subject, f.inbox+"."+strconv.FormatUint(r.Number, 10), body)
 }
 
-func (f *feed) Ack(d Delivery) { _ = f.stream.nc.Publish(d.reply, []byte("+ACK")) }
+func (f *feed) Ack(d Delivery) { _ = f.nc.Publish(d.reply, []byte("+ACK")) }
 
 func (f *feed) Close(ctx context.Context) {
 	f.unsubscribe()

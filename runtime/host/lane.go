@@ -200,9 +200,10 @@ func (l *lane) open(ctx context.Context) error {
 		return err
 	}
 	c, err := consume(ctx, l.g.source, Tap{
-		Name:    l.consumerOf(l.host.instance),
-		Subject: l.subject,
-		From:    l.read.Sequence + 1,
+		Name:     l.consumerOf(l.host.instance),
+		Function: l.g.f.name,
+		Subject:  l.subject,
+		From:     l.read.Sequence + 1,
 	}, l.host.cfg.Heartbeat, l.g.spec.Batch.Rows, l.host.room)
 	if err != nil {
 		return err

@@ -45,10 +45,11 @@ type Stream interface {
 
 // Tap is a consumer to be made; one of the same name that exists goes first.
 type Tap struct {
-	Name    string
-	Subject string // the only filter
-	From    uint64 // first sequence
-	Receive func(Packet)
+	Name     string
+	Function string // that reads; its messages do not wait for those of others
+	Subject  string // the only filter
+	From     uint64 // first sequence
+	Receive  func(Packet)
 }
 
 // Feed is a private consumer.
