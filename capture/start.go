@@ -49,8 +49,8 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	switch {
 	case rec.ordered():
 		a.cfg.Resnapshot = true
-	case a.cfg.Resnapshot && a.past == nil && a.before != nil && *a.before != rec.Load.ID && rec.Load.Sweep:
-		a.cfg.Log.Info("everything is read again already: another agent began that after it was ordered here", "source", a.cfg.Source, "load", rec.Load.ID)
+	case a.cfg.Resnapshot && a.past == nil && a.before != nil && *a.before != rec.Load.ID && rec.Load.Sweep && rec.Load.Done:
+		a.cfg.Log.Info("everything was read again already, by another agent, after it was ordered here", "source", a.cfg.Source, "load", rec.Load.ID)
 		a.cfg.Resnapshot = false
 	}
 	if _, tracks := log.(Tracker); rec.found && rec.Identity != info.Identity && !tracks && !a.cfg.Resnapshot {

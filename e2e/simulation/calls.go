@@ -108,7 +108,7 @@ func (s sourceCalls) take(ctx context.Context, what string, waiting func(string)
 		l, err := s.d.take(ctx, s.p.name, waiting, renew)
 		if err == nil {
 			untouched := l.fresh && s.p.w.m.Untouched(l.info.Confirmed.Commit)
-			past := renew != nil || untouched || s.p.w.pending.Load()
+			past := renew != nil || untouched || s.p.w.pending.Load() || s.p.w.rereading()
 			if s.resnapshot || past {
 				s.p.past.Store(past)
 				s.p.w.m.Past(l.info.Confirmed.Commit)

@@ -235,6 +235,13 @@ func (w *world) sinceOrder() time.Duration {
 	return time.Since(w.orderedAt)
 }
 
+// rereading says whether everything is being read again: until that is done another order may be under way.
+func (w *world) rereading() bool {
+	all := w.server.Messages(bucketStream(registry.BucketCaptures))
+	var c registry.Capture
+	return len(all) > 0 && json.Unmarshal(all[len(all)-1].Data, &c) == nil && c.Load.Sweep && !c.Load.Done
+}
+
 // ordered says whether the next life of an agent is such a one.
 func (w *world) ordered(name string) bool {
 	w.mu.Lock()
