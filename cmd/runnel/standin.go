@@ -42,5 +42,11 @@ func withoutReferences(f *registry.Function, lookup func(name string) (string, b
 	if t := f.To.Postgres; t != nil {
 		g.To.Postgres = &registry.PostgresTarget{URL: url(t.URL, "postgres://postgres.invalid/postgres"), Table: t.Table}
 	}
+	if t := f.To.HTTP; t != nil {
+		g.To.HTTP = &registry.HTTPTarget{URL: url(t.URL, "http://http.invalid"), Format: t.Format}
+	}
+	if t := f.To.NATS; t != nil {
+		g.To.NATS = &registry.NATSTarget{URL: url(t.URL, "nats://nats.invalid"), Subject: t.Subject, Stream: t.Stream, Domain: t.Domain}
+	}
 	return &g
 }
