@@ -48,6 +48,7 @@ type Agent struct {
 	started bool                        // it has run before: what fails now may pass
 	renew   func(context.Context) error // set: the next start makes a new slot, if this still allows it
 	past    *GapError                   // set: the next start goes past it, as it was ordered to
+	taken   time.Time                   // when the log was, and the source's clock read
 	before  *string                     // the load that had begun when Resnapshot was ordered
 }
 
@@ -154,6 +155,7 @@ func (a *Agent) once(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.taken = time.Now()
 	failpoint.At(failpoint.StartAcquired)
 	defer func() {
 		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Drain)

@@ -95,7 +95,8 @@ func (a *Agent) start(ctx context.Context, log Log) (*writer, error) {
 	}
 
 	failpoint.At(failpoint.StartResumed)
-	epoch, ahead, err := nextEpoch(p.seen, info.Clock)
+	// JetStream may have been restored meanwhile, and know an epoch less than was taken: the clock is what lies above it.
+	epoch, ahead, err := nextEpoch(p.seen, info.Clock+int64(time.Since(a.taken)/time.Second))
 	if err != nil {
 		return nil, err
 	}
@@ -358,7 +359,7 @@ func (a *Agent) order(ctx context.Context, rec record, info Info) (record, error
 func (a *Agent) newWriter(log Log, id event.Writer, rec record, p plan) *writer {
 	from := reached(p.group)
 	w := &writer{
-		a: a, log: log, began: time.Now(), mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
+		a: a, log: log, began: a.taken, mu: newGate(), recordMu: newGate(), cur: from, seen: from, last: p.change, moved: time.Now(), record: rec, load: rec.Load,
 		versions: map[string]*table{}, tables: map[*event.Schema]*table{}, known: map[event.Table]bool{},
 		published: map[uint64]struct{}{}, windows: map[event.Table][]*window{}, marks: map[string]*window{},
 		appeared: make(chan struct{}, 1), places: make(chan struct{}, a.cfg.Parallel),
