@@ -159,6 +159,7 @@ func (w *world) serverTrouble() {
 	// Not before the first writer's record is there: then nothing would be left of it but the source's clock.
 	if c.fault("the stream is deleted", "nats") && len(w.server.Messages(bucketStream(registry.BucketCaptures))) > 0 {
 		w.h.note("operator", "the stream is DELETED")
+		w.d.SetClock() // new epochs come from it, where power took the newest record too
 		w.m.Disaster(func() {
 			w.server.DeleteStream(name)
 			w.m.Lose(0)
