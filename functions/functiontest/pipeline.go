@@ -163,29 +163,13 @@ func (f *Flow) check(err error) {
 func (f *Flow) Wait() {
 	f.t.Helper()
 	f.Commit()
-	late := time.After(patience)
-	for {
-		f.mu.Lock()
-		halted, failed, behind := f.halted, f.failed, f.behind()
-		f.mu.Unlock()
-		switch {
-		case halted != "":
-			f.t.Fatalf("the function halts: %s", halted)
-		case !behind:
-			return
-		}
-		select {
-		case <-f.moved:
-		case <-f.ctx.Done():
-			f.t.Fatal("the test ends while changes are on their way")
-		case <-late:
-			f.t.Fatalf("after %s not everything was handled; the last try said: %v", patience, failed)
-		}
-	}
+	f.await("not everything was handled", func() bool { return !f.behind() })
 }
 
 // behind says whether a lane has not yet come to the last change that is for the function.
 func (f *Flow) behind() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for p, sequence := range f.last {
 		if f.floors[p] < sequence {
 			return true
@@ -196,6 +180,57 @@ func (f *Flow) behind() bool {
 
 // lane is what reads a partition.
 func (f *Flow) lane(partition int) int { return min(partition, f.spec.Lanes(f.stream.Partitions())-1) }
+
+// Replay gives the function everything again from the beginning, in a new generation, once it has handled all or halted, and waits until it has
+// handled it again.
+func (f *Flow) Replay() {
+	f.t.Helper()
+	f.mu.Lock()
+	halted := f.halted
+	f.mu.Unlock()
+	if halted == "" {
+		f.Wait()
+	}
+	record, err := f.registry.OrderReplay(f.ctx, f.spec.Name, registry.Replay{})
+	f.check(err)
+	f.mu.Lock()
+	f.halted = ""
+	f.mu.Unlock()
+	f.await("the replay is not over", func() bool {
+		for lane, sequence := range f.last {
+			var o registry.Owner
+			e, err := f.registry.Owners.Get(f.ctx, fmt.Sprintf("%s.%d.%d", f.spec.Name, record.Generation, lane))
+			if err != nil || json.Unmarshal(e.Value, &o) != nil || o.Floor.Sequence < sequence {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// await waits for a condition, while the function runs.
+func (f *Flow) await(otherwise string, ok func() bool) {
+	f.t.Helper()
+	late := time.After(patience)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for !ok() {
+		f.mu.Lock()
+		halted, failed := f.halted, f.failed
+		f.mu.Unlock()
+		if halted != "" {
+			f.t.Fatalf("the function halts: %s", halted)
+		}
+		select {
+		case <-f.moved:
+		case <-look.C:
+		case <-f.ctx.Done():
+			f.t.Fatal("the test ends while changes are on their way")
+		case <-late:
+			f.t.Fatalf("after %s %s; the last try said: %v", patience, otherwise, failed)
+		}
+	}
+}
 
 // Halted waits until the function halts, and says why.
 func (f *Flow) Halted() string {

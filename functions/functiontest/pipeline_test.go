@@ -100,6 +100,26 @@ func TestPipelineDeath(t *testing.T) {
 	}
 }
 
+func TestPipelineReplay(t *testing.T) {
+	t.Parallel()
+	c := &counter{counts: map[string]int{}}
+	flow := functiontest.Pipeline(t, func(context.Context, functions.Function) (functions.Handler, error) { return c, nil }, "")
+	want := func(n int) {
+		t.Helper()
+		if got, _ := c.Rows(t.Context()); got[0] != fmt.Sprintf(`{"rows":%d}`, n) {
+			t.Errorf("got %s, want %d rows counted", got, n)
+		}
+	}
+	flow.Insert("orders", order{ID: 1}, order{ID: 2})
+	flow.Replay()
+	want(4)
+	flow.Insert("orders", order{ID: 3})
+	flow.Wait()
+	want(5)
+	flow.Replay()
+	want(8)
+}
+
 func TestPipelineSpecification(t *testing.T) {
 	t.Parallel()
 	flow, target := cache(t, `
@@ -154,7 +174,7 @@ func TestPipelinePanics(t *testing.T) {
 
 func TestPipelineHalts(t *testing.T) {
 	t.Parallel()
-	flow, _ := cache(t, "")
+	flow, target := cache(t, "")
 	flow.Faults(func(context.Context, functions.Handler, functions.Batch) error {
 		return functions.Halt(errors.New("no such place"))
 	})
@@ -162,6 +182,8 @@ func TestPipelineHalts(t *testing.T) {
 	if got := flow.Halted(); !strings.Contains(got, "no such place") {
 		t.Errorf("got %q", got)
 	}
+	flow.Replay() // somebody has acted
+	target.want(t, `{"id":1,"status":null}`)
 }
 
 func TestPipelineTruncate(t *testing.T) {
