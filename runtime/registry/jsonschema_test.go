@@ -302,14 +302,15 @@ func TestJSONSchemaAgrees(t *testing.T) {
 	}
 }
 
-// TestEveryYAML reads every YAML of the pages, examples and test data strictly.
+// TestEveryYAML reads every YAML of the pages, of deploy/ and of new projects strictly.
 func TestEveryYAML(t *testing.T) {
 	t.Parallel()
 	s := compiled(t)
 	found := map[string]int{}
+	dir := t.TempDir() // a new project, whose files tests of the pages name
 	check := func(path, text string) {
 		found[filepath.Ext(path)]++
-		file := filepath.Join(t.TempDir(), "file.yaml")
+		file := filepath.Join(dir, "file.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -319,6 +320,24 @@ func TestEveryYAML(t *testing.T) {
 		if err := bySchema(s, text); err != nil {
 			t.Errorf("%s: the schema says %v of\n%s", path, err, text)
 		}
+	}
+	templates, err := filepath.Glob("../../cmd/runnel/project/*.yaml.tmpl")
+	if err != nil || len(templates) < 3 {
+		t.Fatalf("got %d templates, %v", len(templates), err)
+	}
+	project := map[string]string{}
+	for _, path := range templates {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		project[path] = strings.ReplaceAll(string(b), "{{.Name}}", "orders-cache")
+		if err := os.WriteFile(filepath.Join(dir, strings.TrimSuffix(filepath.Base(path), ".tmpl")), []byte(project[path]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, text := range project {
+		check(path, text)
 	}
 	for _, root := range []string{"../../README.md", "../../docs", "../../deploy"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -370,6 +389,9 @@ func shown(page string) []string {
 		case isMark && !fenced:
 			language, fenced = mark, true
 		case isMark:
+			if language != "yaml" {
+				block = nil // what a command prints
+			}
 			end()
 			language, fenced = "", false
 		case fenced:
