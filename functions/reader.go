@@ -34,8 +34,8 @@ func (e *MismatchError) Unwrap() error { return e.Err }
 
 // reader reads rows into T. It is used by several goroutines.
 type reader[T any] struct {
-	fields  []field // nil where T reads itself
-	schemas sync.Map
+	fields []field  // nil where T reads itself
+	plans  sync.Map // by the fingerprint of a table
 }
 
 // field of a struct.
@@ -48,8 +48,19 @@ type field struct {
 	of       reflect.Type
 }
 
-func newReader[T any]() *reader[T] {
+// readers by type: to look at a type's fields takes longer than to read a row.
+var readers sync.Map
+
+func readerOf[T any]() *reader[T] {
 	t := reflect.TypeFor[T]()
+	if r, ok := readers.Load(t); ok {
+		return r.(*reader[T])
+	}
+	r, _ := readers.LoadOrStore(t, newReader[T](t))
+	return r.(*reader[T])
+}
+
+func newReader[T any](t reflect.Type) *reader[T] {
 	r := &reader[T]{}
 	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(unmarshaler) {
 		return r
@@ -83,7 +94,7 @@ func (r *reader[T]) collect(root, t reflect.Type, index []int) {
 
 // plan says which field takes each column of a table, by the column's name.
 func (r *reader[T]) plan(s *event.Schema) map[string]*field {
-	if p, ok := r.schemas.Load(s); ok {
+	if p, ok := r.plans.Load(s.Fingerprint()); ok {
 		return p.(map[string]*field)
 	}
 	plan := make(map[string]*field, len(r.fields))
@@ -93,7 +104,7 @@ func (r *reader[T]) plan(s *event.Schema) map[string]*field {
 			plan[column] = f // the outer one of two, as in Go
 		}
 	}
-	r.schemas.Store(s, plan)
+	r.plans.Store(s.Fingerprint(), plan)
 	return plan
 }
 

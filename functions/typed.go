@@ -27,11 +27,11 @@ type Change[T any] struct {
 // Before its first event a function halts where a field names a column that its tables do not have, unless its tag says omitempty.
 // An event that does not fit T is a dead letter by itself, whose reason names table, column and type (*MismatchError).
 func Typed[T any](handle func(ctx context.Context, changes []Change[T]) error) Handler {
-	return &typed[T]{handle, newReader[T]()}
+	return &typed[T]{handle, readerOf[T]()}
 }
 
 // Decode reads an event's rows into T, as Typed does. An error is a Permanent *MismatchError.
-func Decode[T any](i Item) (Change[T], error) { return newReader[T]().change(i) }
+func Decode[T any](i Item) (Change[T], error) { return readerOf[T]().change(i) }
 
 type typed[T any] struct {
 	handle func(context.Context, []Change[T]) error

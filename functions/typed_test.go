@@ -277,3 +277,19 @@ func TestID(t *testing.T) {
 		t.Error("an event without its key has an identity")
 	}
 }
+
+func BenchmarkTyped(b *testing.B) {
+	var lines []string
+	for n := range 1000 {
+		lines = append(lines, fmt.Sprintf(`{"id":%d,"note":"a note of some length","total":%d}`, n, n))
+	}
+	batch := batchOf(orders, lines...)
+	h := functions.Typed(func(context.Context, []functions.Change[order]) error { return nil })
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := h.Handle(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "events/s")
+}
