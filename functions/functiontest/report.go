@@ -123,7 +123,7 @@ func (p *played) failure() *Failure {
 	for _, it := range p.source.items {
 		what := it.what
 		if it.poison {
-			what += " that may be refused"
+			what += " (does not fit its column, may be refused)"
 		}
 		row := it.row
 		if it.sweep || it.skip {
@@ -158,10 +158,22 @@ func (p *played) failure() *Failure {
 	switch {
 	case strings.Contains(strings.Join(f.Have, ""), "###"):
 		f.Why = []string{"The target holds bytes of a batch that is over: an event's rows are slices of its message, whose memory is used again. Copy what is kept after Handle has returned."}
+	case p.dropped():
+		f.Why = []string{"The handler returned nil for an event that it did not write, as if that were done: it is lost, and nobody is told. Refuse what cannot be written with functions.Permanent; it becomes a dead letter."}
 	case len(f.Why) == 0 && len(f.Have)+len(f.Want) > 0:
 		f.Why = []string{"Nothing went wrong on the way: the handler itself makes of these events something else than the table."}
 	}
 	return f
+}
+
+// dropped says whether the target lacks the row of an event that it may refuse, and the handler did not.
+func (p *played) dropped() bool {
+	for i, it := range p.source.items {
+		if it.poison && p.accepted[i] && slices.Contains(p.found.want, it.row) {
+			return true
+		}
+	}
+	return false
 }
 
 // reasons say when the runtime does what a history shows, and what a handler does against it.

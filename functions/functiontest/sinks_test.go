@@ -146,6 +146,10 @@ var wrong = map[string]func(t *table) functions.Handler{
 		}
 		return nil
 	}),
+	"drops-what-does-not-fit": each(func(t *table, key string, e *event.Event) error {
+		_ = strict(t, key, e)
+		return nil
+	}),
 	"stalls": each(func(t *table, key string, e *event.Event) error {
 		if err := strict(t, key, e); err != nil {
 			return errors.New("the amount is not a number")
