@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,9 @@ type runCommand struct {
 	log    process.Log
 	listen string
 	past   pastFlags
+
+	functions []string
+	labels    map[string]string
 }
 
 func newRun() *cobra.Command {
@@ -36,7 +40,7 @@ killed goes on where it was. What is deployed, paused or resumed meanwhile takes
 Other commands find a running one through its data folder:
 
   runnel list --data .runnel`,
-		Example: "  runnel run shop.yaml\n  runnel run sources.yaml functions.yaml --data /var/lib/runnel",
+		Example: "  runnel run shop.yaml\n  runnel run sources.yaml functions.yaml --data /var/lib/runnel\n  runnel run shop.yaml --functions orders-search --labels zone=eu",
 		Args:    atLeastOne("files with sources and functions"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return r.run(cmd.Context(), args, cmd.ErrOrStderr()) },
 	}
@@ -44,6 +48,8 @@ Other commands find a running one through its data folder:
 	r.http.Flags(cmd.Flags())
 	r.log.Flags(cmd.Flags())
 	cmd.Flags().StringVar(&r.listen, "listen", "", "address of the embedded JetStream for other commands and the nats CLI (default 127.0.0.1:4222, or the next free port)")
+	cmd.Flags().StringSliceVar(&r.functions, "functions", nil, "names of the functions to host here; others wait for a runnel worker (default all)")
+	cmd.Flags().StringToStringVar(&r.labels, "labels", nil, "labels of this worker, that functions may ask for: name=value,...")
 	r.past.add(cmd)
 	return cmd
 }
@@ -64,6 +70,10 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 	if err := checkReferences(files); err != nil {
 		return err
 	}
+	_, known := namesOf(files)
+	if unknown := slices.DeleteFunc(slices.Clone(r.functions), func(name string) bool { return slices.Contains(known, name) }); len(unknown) > 0 {
+		return usageError{fmt.Errorf("--functions %s: the files have no such function; they have %s", strings.Join(unknown, ","), strings.Join(known, ", "))}
+	}
 	s, err := r.open(ctx, log)
 	if err != nil {
 		return err
@@ -83,11 +93,14 @@ func (r *runCommand) run(ctx context.Context, paths []string, errs io.Writer) er
 	metrics := process.NewMetrics(process.Version(version))
 	sourceBoard, functionBoard := newBoard(), process.NewBoard(metrics)
 	a := &agents{session: s, board: sourceBoard, log: log, ways: r.past}
-	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: functionBoard.Observer()}
+	config := host.Config{Conn: s.conn, Registry: s.registry, NewHandler: handlerMaker(log), Log: log, Observer: functionBoard.Observer(), Labels: r.labels}
 	if r.nats.External() { // what else is deployed there has processes of its own
 		a.only, config.Functions = sources, functions
 	} else if err := others(ctx, s.registry, sources, functions, log); err != nil {
 		return err
+	}
+	if len(r.functions) > 0 {
+		config.Functions = r.functions
 	}
 	var parts []func(context.Context) error
 	if len(sources) > 0 || !r.nats.External() {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -84,6 +85,9 @@ func (c *Config) fill() error {
 	}
 	if c.Lease > registry.WorkerTTL {
 		errs = append(errs, errors.New("the lease must not exceed the time that a worker's announcement lives"))
+	}
+	if c.Heartbeat > requestExpires/2 { // JetStream refuses such requests, each time
+		errs = append(errs, fmt.Errorf("the heartbeat must not exceed %v, half of what a request for messages lives", requestExpires/2))
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -75,5 +76,15 @@ func TestABacklogDelaysNobody(t *testing.T) {
 	}
 	if len(f.events) != backlog+sent {
 		t.Fatal("what was fed is not what was measured")
+	}
+}
+
+// JetStream refuses requests whose heartbeat is more than half of their life: a host would never read anything.
+func TestHeartbeatIsBounded(t *testing.T) {
+	t.Parallel()
+	c := host.Config{Conn: shared.conn, Registry: shared.registry, Heartbeat: 16 * time.Second,
+		NewHandler: func(context.Context, *registry.Function) (sink.Handler, error) { return &counting{}, nil }}
+	if _, err := host.New(c); err == nil || !strings.Contains(err.Error(), "heartbeat") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,7 +131,7 @@ func (h *Host) known() map[string]*function {
 }
 
 func (h *Host) changed(ctx context.Context, e stream.Entry) {
-	if len(h.cfg.Functions) > 0 && !slices.Contains(h.cfg.Functions, e.Key) {
+	if !registry.Hosts(h.cfg.Functions, e.Key) {
 		return
 	}
 	h.mu.Lock()

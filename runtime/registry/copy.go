@@ -37,6 +37,12 @@ type Swap struct {
 // CopyName is what the copy of a function is called.
 func CopyName(function string) string { return function + "-copy" }
 
+// Hosts says whether a worker that was told to host some functions, or all if it was told none, hosts one: who hosts a function hosts its copy
+// too.
+func Hosts(functions []string, name string) bool {
+	return len(functions) == 0 || slices.ContainsFunc(functions, func(f string) bool { return f == name || CopyName(f) == name })
+}
+
 // PlannedCopy is the copy of a function that was not ordered yet.
 type PlannedCopy struct {
 	Function *Function // the copy

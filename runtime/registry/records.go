@@ -135,7 +135,7 @@ func (w *Worker) Has(handler string) bool {
 // Fits says whether a worker may host a function: it can make its handler, was not told to host others only, and has the labels that
 // the function asks for.
 func (w *Worker) Fits(f *Function) bool {
-	if !w.Has(f.Handler) || len(w.Functions) > 0 && !slices.Contains(w.Functions, f.Name) {
+	if !w.Has(f.Handler) || !Hosts(w.Functions, f.Name) {
 		return false
 	}
 	for k, v := range f.Labels {
