@@ -212,6 +212,7 @@ func (w *writer) idle(ctx context.Context) error {
 	if err := w.send(ctx, &m, 0, 0); err != nil {
 		return err
 	}
+	w.flows = true
 	failpoint.At(failpoint.MarkPublished)
 	return w.chain().Flush()
 }

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type writer struct {
 
 	places   chan struct{} // tables that are read at a time
 	room     room
-	flows    bool        // something of the log came, behind what an earlier writer had left incomplete
+	flows    bool        // the stream moved on with the log, behind what an earlier writer had left incomplete
 	backlog  atomic.Bool // more of the log was waiting at the last read
 	damaged  sync.Once
 	appeared chan struct{} // a table was seen for the first time, or changed
@@ -112,7 +113,7 @@ func (w *writer) follow(ctx context.Context) error {
 func (w *writer) take(ctx context.Context, r Run) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flows = w.flows || w.pending == nil && len(r.Items) > 0
+	w.flows = w.flows || w.pending == nil && slices.ContainsFunc(r.Items, func(i Item) bool { return i.Kind == Changed })
 	for i := range r.Items {
 		if err := w.item(ctx, &r.Items[i]); err != nil {
 			return err
