@@ -61,6 +61,7 @@ type Conn struct {
 	wantReplicas int                        // what the operator asked for; 0 if nothing
 	inProcess    nats.InProcessConnProvider // the embedded server
 	trouble      func() error               // embedded: why the store takes nothing at the moment
+	beside       others
 }
 
 // Connect connects, and checks the server's version (2.14 or newer) and that JetStream is on.
@@ -262,7 +263,10 @@ func (c *Conn) Replicas() int { return int(c.replicas.Load()) }
 func (c *Conn) MaxMessage() int { return int(min(c.NC.MaxPayload(), maxStored)) - headerRoom }
 
 // Close closes the connection.
-func (c *Conn) Close() { c.NC.Close() }
+func (c *Conn) Close() {
+	c.NC.Close()
+	c.beside.close()
+}
 
 func newEnough(version string) bool {
 	var major, minor int
