@@ -64,9 +64,11 @@ func start(t *testing.T) target {
 	return target{t, "http://" + s.Addr, native}
 }
 
-func (g target) sink() *clickhouse.Sink {
+func (g target) sink() *clickhouse.Sink { return g.over(g.url + "/default") }
+
+func (g target) over(url string) *clickhouse.Sink {
 	g.t.Helper()
-	s, err := clickhouse.New(clickhouse.Config{Function: "analytics", URL: g.url + "/default"})
+	s, err := clickhouse.New(clickhouse.Config{Function: "analytics", URL: url})
 	must(g.t, err)
 	g.t.Cleanup(s.Close)
 	return s
@@ -98,6 +100,7 @@ func TestSink(t *testing.T) {
 	s := g.sink()
 
 	t.Run("Conformance", func(t *testing.T) { testConformance(t, g) })
+	t.Run("Preview", func(t *testing.T) { testPreview(t, g) })
 
 	t.Run("RepeatedInsertIsOne", func(t *testing.T) {
 		x := items("once")
