@@ -5,9 +5,8 @@
 //   - An event counts as done once a stream has acknowledged it, so each is there at least once. Within the stream's duplicate
 //     window it is there once: Nats-Msg-Id is the same each time that a generation publishes it.
 //   - Events of one row are in order: the next one is published once the one before it is acknowledged. After a crash the last
-//     ones may be there again, where the window has forgotten some of them older ones after newer ones, and what a worker that was
-//     thought to be dead still sends comes late. So who must never go back compares Runnel-Version, which grows along the source's
-//     stream, for ever.
+//     ones may be there again, and end with the newest one. What a worker that was thought to be dead still sends comes late, so who must
+//     never go back compares Runnel-Version, which grows along the source's stream, for ever.
 //
 // TRUNCATE, and what a backfill finds to be gone, is not told.
 package nats
@@ -41,7 +40,8 @@ type Config struct {
 
 // Sink is the handler. Its methods may be called by several goroutines.
 type Sink struct {
-	cfg Config
+	cfg    Config
+	places places
 
 	mu     sync.Mutex
 	nc     *nats.Conn // nil before it is needed

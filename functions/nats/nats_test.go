@@ -157,6 +157,33 @@ func TestRepublish(t *testing.T) {
 	}
 }
 
+// Where the stream knows the newer of two events of a row, and has forgotten the older one, the newer one still comes last.
+func TestForgottenDuplicate(t *testing.T) {
+	t.Parallel()
+	url := start(t, server.Options{}).ClientURL()
+	target := add(t, url, jetstream.StreamConfig{Name: "FAN", Subjects: []string{"fan"}})
+	s := open(t, natssink.Config{URL: url, Subject: "fan"})
+	b := batch("a", "b", "a", "a")
+	newest := b
+	newest.Spans = []functions.Span{{Events: b.Spans[0].Events[1:]}}
+	if err := s.Handle(t.Context(), newest); err != nil { // all that the duplicate window knows
+		t.Fatal(err)
+	}
+	again := open(t, natssink.Config{URL: url, Subject: "fan"})
+	for range 2 {
+		if err := again.Handle(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, m := range stored(t, target) {
+			got = append(got, m.Header.Get("Runnel-Version"))
+		}
+		if want := []string{"2", "3", "4", "1", "3", "4"}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
 // Thousands are published in one batch, those of a row in order.
 func TestWindow(t *testing.T) {
 	t.Parallel()

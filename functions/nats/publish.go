@@ -23,9 +23,15 @@ const (
 // window is what is on its way. No two of its events are of one row: the second would overtake the first where that one is lost.
 type window struct {
 	rows  map[string]bool
-	items []functions.Item
-	acks  []jetstream.PubAckFuture
+	sent  []sent
 	bytes int
+}
+
+// sent is an event whose acknowledgement is waited for.
+type sent struct {
+	item functions.Item
+	row  string
+	ack  jetstream.PubAckFuture
 }
 
 // Handle publishes a batch.
@@ -41,8 +47,8 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 		id := i.ID()
 		row := i.Table.String() + "\x00" + id
 		stop, unsent := false, items[n:]
-		if w.rows[row] || len(w.items) >= mostMessages || w.bytes > mostBytes {
-			if stop, err = s.settle(ctx, &w, &failed); err != nil {
+		if w.rows[row] || len(w.sent) >= mostMessages || w.bytes > mostBytes {
+			if stop, err = s.settle(ctx, js, &w, &failed); err != nil {
 				return err
 			}
 		}
@@ -50,7 +56,7 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 			stop, unsent = s.publish(js, s.message(i, id, b.Generation), i, row, &w, &failed), items[n+1:]
 		}
 		if stop { // what follows may be of rows that failed
-			if _, err := s.settle(ctx, &w, &failed); err != nil {
+			if _, err := s.settle(ctx, js, &w, &failed); err != nil {
 				return err
 			}
 			for _, later := range unsent {
@@ -59,7 +65,7 @@ func (s *Sink) Handle(ctx context.Context, b functions.Batch) error {
 			return failed.Err()
 		}
 	}
-	if _, err := s.settle(ctx, &w, &failed); err != nil {
+	if _, err := s.settle(ctx, js, &w, &failed); err != nil {
 		return err
 	}
 	return failed.Err()
@@ -75,28 +81,53 @@ func (s *Sink) publish(js jetstream.JetStream, m *nats.Msg, i functions.Item, ro
 		failed.Add(i, s.judge(m.Subject, err))
 		return !tooLarge(err)
 	}
-	w.rows[row], w.items, w.acks, w.bytes = true, append(w.items, i), append(w.acks, ack), w.bytes+len(m.Data)
+	w.rows[row], w.sent, w.bytes = true, append(w.sent, sent{i, row, ack}), w.bytes+len(m.Data)
 	return false
 }
 
 // settle waits for what is on its way. It says whether nothing may follow it.
-func (s *Sink) settle(ctx context.Context, w *window, failed *functions.Failures) (stop bool, err error) {
-	for n, ack := range w.acks {
+func (s *Sink) settle(ctx context.Context, js jetstream.JetStream, w *window, failed *functions.Failures) (stop bool, err error) {
+	for _, one := range w.sent {
+		subject := one.ack.Msg().Subject
 		select {
-		case <-ack.Ok():
-		case err := <-ack.Err():
-			failed.Add(w.items[n], s.judge(ack.Msg().Subject, err))
+		case ack := <-one.ack.Ok():
+			if err := s.settled(ctx, js, one, ack); err != nil {
+				failed.Add(one.item, s.judge(subject, err))
+				stop = true
+			}
+		case err := <-one.ack.Err():
+			failed.Add(one.item, s.judge(subject, err))
 			stop = stop || !tooLarge(err)
 		case <-ctx.Done():
 			if denied := s.denial(); denied != nil {
 				return true, denied
 			}
-			return true, fmt.Errorf("nats: no acknowledgement of %s: %w", ack.Msg().Subject, ctx.Err())
+			return true, fmt.Errorf("nats: no acknowledgement of %s: %w", subject, ctx.Err())
 		}
 	}
 	clear(w.rows)
-	w.items, w.acks, w.bytes = w.items[:0], w.acks[:0], 0
+	w.sent, w.bytes = w.sent[:0], 0
 	return stop, nil
+}
+
+// settled notes where an event is. One that was dropped as a duplicate lies where it was stored first; where an older one of its row has
+// been stored behind it since, because the stream had forgotten that one, it is stored again, behind that.
+func (s *Sink) settled(ctx context.Context, js jetstream.JetStream, one sent, ack *jetstream.PubAck) error {
+	if !ack.Duplicate {
+		s.places.note(one.row, stored{one.item.Version, ack.Sequence})
+		return nil
+	}
+	last := s.places.of(one.row)
+	if last.sequence <= ack.Sequence || last.version >= one.item.Version {
+		return nil
+	}
+	m := one.ack.Msg()
+	m.Header.Set(event.HeaderID, m.Header.Get(event.HeaderID)+":"+strconv.FormatUint(last.sequence, 10))
+	again, err := js.PublishMsg(ctx, m, s.expect()...)
+	if err == nil {
+		s.places.note(one.row, stored{one.item.Version, again.Sequence})
+	}
+	return err
 }
 
 // message is an event's.
