@@ -79,13 +79,16 @@ func (w *world) isLast(p event.Position) bool {
 	return strings.HasSuffix(now, fmt.Sprintf("-%d", p.Commit)) || strings.HasSuffix(now, fmt.Sprintf(":%d", p.Commit))
 }
 
-// TestRefused: what cannot be read exactly ends the log, with a statement that changes it.
+// TestRefused: what cannot be read exactly ends the log on the very event, with a statement that changes it: what comes before is given, nothing of it
+// and nothing behind it.
 func TestRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name, want, only string
 		statements       []string
 	}{
 		{"RowImage", "binlog_row_image = 'FULL'", "", []string{"SET binlog_row_image = 'MINIMAL'", "UPDATE a SET v = 2 WHERE id = 1"}},
+		{"NoBlob", "binlog_row_image = 'FULL'", "", []string{"SET binlog_row_image = 'NOBLOB'", "UPDATE a SET v = 2 WHERE id = 1"}},
+		{"InTransaction", "binlog_row_image = 'FULL'", "", []string{"SET binlog_row_image = 'MINIMAL'", "BEGIN", "INSERT INTO other VALUES (1)", "DELETE FROM a WHERE id = 1", "COMMIT"}},
 		{"Statement", "binlog_format = 'ROW'", "", []string{"SET binlog_format = 'STATEMENT'", "UPDATE a SET v = 2 WHERE id = 1"}},
 		{"PartialJSON", "binlog_row_value_options = ''", mysql.MySQL, []string{"SET binlog_row_value_options = 'PARTIAL_JSON'", "UPDATE a SET j = JSON_SET(j, '$.a', 2) WHERE id = 1"}},
 	} {
@@ -94,13 +97,59 @@ func TestRefused(t *testing.T) {
 				if tt.only != "" && tt.only != w.flavor {
 					return
 				}
-				w.exec("CREATE TABLE a (id int PRIMARY KEY, v int, j json)", `INSERT INTO a VALUES (1, 1, '{"a": 1, "b": "`+strings.Repeat("x", 100)+`"}')`)
-				l := w.open(w.source(), "")
+				w.exec("CREATE TABLE other (id int PRIMARY KEY)", "CREATE TABLE a (id int PRIMARY KEY, v int, j json, x text)", `INSERT INTO a VALUES (1, 1, '{"a": 1, "b": "`+strings.Repeat("x", 100)+`"}', 'x')`)
+				l := w.open(w.source("a"), "")
+				w.exec("BEGIN", "INSERT INTO a (id, v) VALUES (2, 2)", "INSERT INTO a (id, v) VALUES (3, 3)", "COMMIT")
 				w.exec(tt.statements...)
+				w.exec("SET binlog_row_image = 'FULL', binlog_format = 'ROW'", "DELETE FROM a WHERE id = 3")
+				got := l.changes("a")
+				if len(got) == 1 {
+					got = append(got, l.changes("a")...)
+				}
+				w.want(got, `c a  {"id":2,"v":2,"j":null,"x":null} false`, `c a  {"id":3,"v":3,"j":null,"x":null} true`)
 				err := l.fails()
 				var gap *capture.GapError
 				if !errors.As(err, &gap) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "--resnapshot") {
 					t.Errorf("got %v, want a gap with %q", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestSettingChanged: a setting that is changed for the whole server while its log is read is noticed with the first session that has it; sessions from before
+// go on as they were.
+func TestSettingChanged(t *testing.T) {
+	for _, tt := range []struct{ name, change, back, only string }{
+		{"binlog_row_image", "'MINIMAL'", "'FULL'", ""},
+		{"binlog_format", "'STATEMENT'", "'ROW'", ""},
+		{"binlog_row_value_options", "'PARTIAL_JSON'", "''", mysql.MySQL},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			alone(t, func(t *testing.T, w *world) {
+				if tt.only != "" && tt.only != w.flavor {
+					return
+				}
+				w.exec("CREATE TABLE a (id int PRIMARY KEY, v int, j json)")
+				l := w.open(w.source(), "")
+				w.exec("SET GLOBAL " + tt.name + " = " + tt.change)
+				defer w.exec("SET GLOBAL " + tt.name + " = " + tt.back)
+				w.exec(`INSERT INTO a VALUES (1, 1, '{"a": 1, "b": "` + strings.Repeat("x", 100) + `"}')`)
+				if got := l.changes("a"); len(got) != 1 || !got[0].last {
+					t.Errorf("got %s", lines(got))
+				}
+				next := w.connect()
+				run(t, next, "USE "+w.name, "UPDATE a SET v = 2, j = JSON_SET(j, '$.a', 2)")
+				if gap := (*capture.GapError)(nil); !errors.As(l.fails(), &gap) || !strings.Contains(gap.Error(), tt.name+" = "+tt.back) {
+					t.Errorf("got %v, want a gap with %s = %s", gap, tt.name, tt.back)
+				}
+				var setup *capture.SetupError
+				if _, err := w.source().Acquire(t.Context(), nil); !errors.As(err, &setup) || !strings.Contains(err.Error(), tt.name+" = "+tt.back) {
+					t.Errorf("a start: got %v, want an error with %s = %s", err, tt.name, tt.back)
+				}
+				findings := fmt.Sprintf("%+v", w.source().Doctor(t.Context()))
+				if !strings.Contains(findings, tt.name+" = "+tt.back) {
+					t.Errorf("doctor: got %s, want %s = %s in it", findings, tt.name, tt.back)
 				}
 			})
 		})
@@ -114,14 +163,14 @@ func TestStructure(t *testing.T) {
 			alone(t, func(t *testing.T, w *world) {
 				w.exec("SET GLOBAL binlog_row_metadata = " + metadata)
 				defer w.exec("SET GLOBAL binlog_row_metadata = FULL")
-				w.exec("CREATE TABLE a (id int unsigned PRIMARY KEY, v varchar(10) CHARACTER SET latin1, e enum('x','y'))", "CREATE TABLE done (id int PRIMARY KEY)")
+				w.exec("CREATE TABLE a (id int unsigned PRIMARY KEY, v varchar(10) CHARACTER SET latin1, e enum('x','y'), f set('p','q'))", "CREATE TABLE done (id int PRIMARY KEY)")
 				l := w.open(w.source("a", "done"), "")
-				w.exec("INSERT INTO a VALUES (4000000000, 'é', 'y')", "INSERT INTO done VALUES (1)")
+				w.exec("INSERT INTO a VALUES (4000000000, 'é', 'y', 'q,p')", "INSERT INTO done VALUES (1)")
 				got := l.changes("done")
-				w.exec("ALTER TABLE a ADD COLUMN n bigint unsigned FIRST, MODIFY e enum('z','x','y')", "INSERT INTO a VALUES (18446744073709551615, 1, 'ü', 'y')", "UPDATE done SET id = 2")
+				w.exec("ALTER TABLE a ADD COLUMN n bigint unsigned FIRST, MODIFY e enum('z','x','y'), MODIFY f set('o','q','p')", "INSERT INTO a VALUES (18446744073709551615, 1, 'ü', 'y', 'p,o')", "UPDATE done SET id = 2")
 				got = append(got, l.changes("done")...)
 				w.exec("CREATE TABLE _a_new LIKE a", "ALTER TABLE _a_new ADD COLUMN g int AS (id + 1) STORED, ADD COLUMN h int AS (id + 2) VIRTUAL",
-					"INSERT INTO _a_new (n, id, v, e) SELECT * FROM a", "RENAME TABLE a TO _a_old, _a_new TO a", "DROP TABLE _a_old",
+					"INSERT INTO _a_new (n, id, v, e, f) SELECT * FROM a", "RENAME TABLE a TO _a_old, _a_new TO a", "DROP TABLE _a_old",
 					"UPDATE a SET e = 'z' WHERE id = 1", "UPDATE done SET id = 3")
 				got = append(got, l.changes("done")...)
 				var text []string
@@ -130,8 +179,8 @@ func TestStructure(t *testing.T) {
 						text = append(text, c.after)
 					}
 				}
-				want := []string{`{"id":4000000000,"v":"é","e":"y"}`, `{"n":18446744073709551615,"id":1,"v":"ü","e":"y"}`,
-					`{"n":18446744073709551615,"id":1,"v":"ü","e":"z","g":2,"h":3}`}
+				want := []string{`{"id":4000000000,"v":"é","e":"y","f":"p,q"}`, `{"n":18446744073709551615,"id":1,"v":"ü","e":"y","f":"o,p"}`,
+					`{"n":18446744073709551615,"id":1,"v":"ü","e":"z","f":"o,p","g":2,"h":3}`}
 				if d := cmp.Diff(want, text); d != "" {
 					t.Errorf("rows (-want +got):\n%s", d)
 				}

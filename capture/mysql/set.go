@@ -97,6 +97,7 @@ func parseSet(k kind, text string) (set, error) {
 	case placeSets:
 		p, err := parsePlaces(text)
 		return set{places: &p}, err
+	case domainSets:
 	}
 	s := set{domains: map[uint32]domain{}}
 	for part := range strings.SplitSeq(text, ",") {
