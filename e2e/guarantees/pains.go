@@ -68,7 +68,7 @@ var pains = []struct {
 	{"Failover", []pain{
 		{"31", "the slot is not on the new primary", []string{"PeerDB-io/peerdb/issues/3352"}, []string{pg + "TestFailoverSlot", pg + "TestFailover", pg + "TestFailoverWithoutSlot"}, ""},
 		{"32", "a slot that was made again skips data, without an error", []string{"patroni/patroni/issues/1749", "patroni/patroni/issues/1056"}, []string{pg + "TestSlotMadeAgainSkipsNothing", pg + "TestRestoredServer", pg + "TestTimelines"}, ""},
-		{"33", "file and position mean nothing on the new MySQL primary", []string{"datazip-inc/olake/issues/1235", "zendesk/maxwell/issues/1043", "apache/flink-cdc/issues/48"}, []string{my + "TestFailover", pipeline + "TestMySQL"}, "Positions are GTIDs alone; `scripts/crash --source mysql` and `mariadb` fail over to replicas whose binlogs have other names."},
+		{"33", "file and position mean nothing on the new MySQL primary", []string{"datazip-inc/olake/issues/1235", "zendesk/maxwell/issues/1043", "apache/flink-cdc/issues/48"}, []string{my + "TestFailover", my + "TestAnotherServer", pipeline + "TestMySQL"}, "Positions are GTIDs; without them they are bound to the server's UUID, and another one is a gap; `scripts/crash --source mysql` and `mariadb` fail over to replicas whose binlogs have other names."},
 		{"34", "an orphaned failover slot keeps the next one from being synchronized", []string{"cloudnative-pg/cloudnative-pg/pull/9998"}, []string{pg + "TestDoctorOfFailovers"}, ""},
 		{"34b", "a commit was published that the promoted standby never had", []string{"debezium/debezium/blob/main/documentation/modules/ROOT/pages/connectors/postgresql.adoc"}, []string{pg + "TestFailoverOfAPhantom", pg + "TestRestoredServer"}, "It is a gap, which halts; `synchronized_standby_slots` avoids it."},
 	}},
