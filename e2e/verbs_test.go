@@ -318,12 +318,17 @@ func TestVerbsUnderLoad(t *testing.T) {
 	all := append([]string{"warehouse", "ticks"}, again...)
 	one := func(of []string) string { return of[f.r.IntN(len(of))] }
 	did, refused, poisoned := map[string]int{}, map[string]string{}, 60_000_000
-	try := func(args ...string) { // it may be refused while another verb is not over
+	try := func(what string, args ...string) { // it may be refused while another verb is not over
 		if out, err := f.output(args...); err != nil {
-			refused[args[0]] = out
+			refused[what] = out
 		} else {
-			did[args[0]]++
+			did[what]++
 		}
+	}
+	copies := 0
+	copying := func() []string {
+		copies++
+		return []string{"backfill", "search", "--into", fmt.Sprintf("copy%d-%d-{table}", time.Now().UnixNano(), copies)}
 	}
 	rest := func() { <-time.After(time.Duration(f.r.IntN(800)) * time.Millisecond) } // of traffic
 	verbs := []func(){
@@ -336,8 +341,12 @@ func TestVerbsUnderLoad(t *testing.T) {
 			did["pause"]++
 		},
 		func() { divisor = 2 + (divisor-1+f.r.IntN(3))%4; deploy(); did["deploy"]++ }, // another one than before
-		func() { try("backfill", one(again), "--detach") },
-		func() { try("replay", one(again), "--from-start", "--detach") },
+		func() { try("backfill", "backfill", one(again), "--detach") },
+		func() { try("replay", "replay", one(again), "--from-start", "--detach") },
+		func() { // the copy of the round before comes in its place, and another one is begun
+			try("swap", "replay", "search", "--swap", "--detach")
+			try("copy", append(copying(), "--detach")...)
+		},
 		func() { f.verb("rollback", "part"); did["rollback"]++ },
 		func() { // an order on which the function's expression fails, until it is put right
 			poisoned += 60 // of any divisor
@@ -345,7 +354,7 @@ func TestVerbsUnderLoad(t *testing.T) {
 			rest()
 			f.exec(f.source.PostgresURL(), fmt.Sprintf(`update orders set customer_id = 5 where id = %d`, poisoned))
 			did["poison"]++
-			try("dlq", "redrive", "part", "--detach")
+			try("dlq", "dlq", "redrive", "part", "--detach")
 		},
 		func() { // a worker stops, and another one comes
 			i := f.r.IntN(len(f.workers))
@@ -379,6 +388,14 @@ func TestVerbsUnderLoad(t *testing.T) {
 	}
 	f.equal(120 * time.Second)
 	f.filtered(120*time.Second, divisor)
+	f.eventually("no copy goes on", 60*time.Second, func() bool {
+		out, err := f.output("replay", "search", "--cancel")
+		return err == nil && strings.Contains(out, "and no copy")
+	})
+	if out := f.verb(append(copying(), "--swap")...); !strings.Contains(out, "is an alias now") {
+		t.Errorf("swapped: %s", out)
+	}
+	f.equal(60 * time.Second)
 	if letters := f.verb("dlq", "list", "part"); letters != "no dead letters\n" {
 		f.verb("dlq", "redrive", "part")
 		if letters = f.verb("dlq", "list", "part"); letters != "no dead letters\n" {
