@@ -24,7 +24,7 @@ func testConformance(t *testing.T, w *world) {
 		Table: functiontest.Columns(`public.odd "items"`,
 			event.Column{Name: "amount", Type: "numeric(12,2)", Nullable: true}, event.Column{Name: `li"ne\`, Type: "text", Key: 2}, event.Column{Name: "id", Type: "bigint", Key: 1},
 			event.Column{Name: "doc", Type: "jsonb", Nullable: true}, event.Column{Name: "at", Type: "timestamp with time zone", Nullable: true}, event.Column{Name: "tags", Type: "text[]", Nullable: true}),
-		Histories: 10,
+		Histories: 5,
 		Patience:  30 * time.Second,
 	}.Run(t)
 }
