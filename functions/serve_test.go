@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -294,6 +296,39 @@ func TestOrdinaryWorker(t *testing.T) {
 	}
 }
 
+// screen is what a command prints, while it prints.
+type screen struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
 // The binary of a user takes the flags and the environment of runnel worker, and tells faults by its exit codes.
 func TestCommand(t *testing.T) {
 	s := newShop(t)
@@ -304,10 +339,18 @@ func TestCommand(t *testing.T) {
 	c := &cache{}
 	ctx, stop := context.WithCancel(t.Context())
 	code := make(chan int, 1)
+	var log screen
 	go func() {
-		code <- functions.Command(ctx, functions.Handlers{"cache": c.make}, []string{"/bin/shop-cache", "--http", "none", "--log-level", "error"}, io.Discard, io.Discard)
+		code <- functions.Command(ctx, functions.Handlers{"cache": c.make}, []string{"/bin/shop-cache", "--http", "127.0.0.1:0", "--log-format", "text"}, io.Discard, &log)
 	}()
 	waitFor(t, "written", func() bool { return len(c.copy()) == 1 })
+	metrics := regexp.MustCompile(`url=(http://\S+)/metrics`).FindStringSubmatch(log.String())
+	if metrics == nil {
+		t.Fatalf("no address of metrics in the log:\n%s", log.String())
+	}
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `runnel_function_events_total{function="orders-cache"} 1`} {
+		waitFor(t, path, func() bool { return strings.Contains(get(t, metrics[1]+path), want) })
+	}
 	stop()
 	if got := <-code; got != 0 {
 		t.Errorf("got exit code %d", got)

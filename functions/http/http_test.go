@@ -1,6 +1,7 @@
 package http_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -384,4 +386,44 @@ func TestConformance(t *testing.T) {
 		},
 		Target: s,
 	}.Run(t)
+}
+
+// An endpoint that refuses a whole request for one event in it gets all others, and again what it could not take for a while.
+func TestPipeline(t *testing.T) {
+	t.Parallel()
+	s := &store{rows: map[string]json.RawMessage{}, versions: map[string]string{}}
+	var busy atomic.Int64
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case r.Method != http.MethodPost:
+		case busy.Add(1) == 1:
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case strings.Contains(string(body), `"poison"`):
+			http.Error(w, "no such customer", http.StatusUnprocessableEntity)
+		default:
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			s.ServeHTTP(w, r)
+		}
+	})
+	flow := functiontest.Pipeline(t, func(_ context.Context, f functions.Function) (functions.Handler, error) {
+		return httpsink.New(httpsink.Config{Function: f.Name, URL: e.URL})
+	}, "")
+	for n := range 40 {
+		note := "fine"
+		if n == 23 {
+			note = "poison"
+		}
+		flow.Insert("orders", map[string]any{"id": n, "note": note})
+	}
+	flow.Wait()
+	rows, err := s.Rows(t.Context())
+	if err != nil || len(rows) != 39 {
+		t.Errorf("%d rows, %v", len(rows), err)
+	}
+	dead := flow.DeadLetters()
+	if len(dead) != 1 || !strings.Contains(dead[0].Event, "poison") || !strings.Contains(dead[0].Reason, "422 Unprocessable Entity") || !strings.Contains(dead[0].Reason, "no such customer") {
+		t.Errorf("got %+v", dead)
+	}
 }
