@@ -315,10 +315,10 @@ func (s *Source) mapped(m *replication.TableMapEvent, now *structure, all map[ui
 // fitting takes what the table is now, if a table map without names fits it.
 func (s *Source) fitting(m *replication.TableMapEvent, now, t *structure) (*structure, error) {
 	differ := func(what string) error {
-		return &capture.SetupError{
+		return &capture.GapError{
 			Reason: fmt.Sprintf("table %s has another structure in the log than now (%s), and the log has no names of columns", t.table, what),
 			Fix: "SET GLOBAL binlog_row_metadata = 'FULL', so that it has them from now on, then run: runnel capture " + s.cfg.Name +
-				" --resnapshot; or leave the table out of the source's tables",
+				" --resnapshot, which goes on from now and loads everything again; or leave the table out of the source's tables",
 		}
 	}
 	if now == nil {
