@@ -136,12 +136,12 @@ func (g *guide) expect(at int, command, want string) {
 	g.t.Helper()
 	pattern := wildcards(want)
 	for began := time.Now(); ; {
-		got := strings.TrimRight(g.run(command), "\n")
+		got := strings.TrimRight(g.run(command), "\n") + "\n"
 		if pattern.MatchString(got) {
 			return
 		}
 		if !looks.MatchString(command+" ") || time.Since(began) > guideTakes {
-			g.t.Fatalf("line %d: $ %s\nprints\n%s\nand the page shows\n%s", at, command, got, want)
+			g.t.Fatalf("line %d: $ %s\nprints\n%sand the page shows\n%s", at, command, got, want)
 		}
 		select {
 		case <-g.t.Context().Done():
@@ -151,17 +151,14 @@ func (g *guide) expect(at int, command, want string) {
 	}
 }
 
-// wildcards is what an output must be like: … is any text within a line, and a line of it alone any lines. Blanks that align columns
+// wildcards is what an output must be like: … is any text within a line, and a line of it alone any lines, or none. Blanks that align columns
 // are as many as it takes.
 func wildcards(want string) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString(`^`)
-	for i, line := range strings.Split(strings.TrimRight(want, "\n"), "\n") {
-		if i > 0 {
-			b.WriteString(`\n`)
-		}
-		if line == "…" {
-			b.WriteString(`(?s:.*)`)
+	for line := range strings.Lines(strings.TrimRight(want, "\n") + "\n") {
+		if line == "…\n" {
+			b.WriteString(`(?:.*\n)*`)
 			continue
 		}
 		for j, word := range strings.Fields(line) {
@@ -172,7 +169,7 @@ func wildcards(want string) *regexp.Regexp {
 			}
 			b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(word), "…", `.*`))
 		}
-		b.WriteString(`[ \t]*`)
+		b.WriteString(`[ \t]*\n`)
 	}
 	return regexp.MustCompile(b.String() + `$`)
 }
