@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,43 +12,53 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/runnel-dev/runnel/e2e/servers"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
 
-// process is one `runnel run` on a specification.
-type process struct {
-	dir string
-	cmd *exec.Cmd
+// flow is a nats-server with what is deployed there.
+type flow struct {
+	b    *bench
+	name string
+	dir  string
+	nats *servers.Node
+	env  []string
 }
 
-// log is all that the process printed.
-func (p *process) log() string {
-	b, err := os.ReadFile(filepath.Join(p.dir, "log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// loaded waits until the process has read all tables.
-func (p *process) loaded(ctx context.Context) error {
-	return until(ctx, func() (bool, error) { return strings.Contains(p.log(), "load finished"), nil })
-}
-
-func (b *bench) start(name, spec string) (*process, error) {
-	p := &process{dir: filepath.Join(b.dir, name)}
-	if err := os.MkdirAll(p.dir, 0o755); err != nil {
+// flow deploys a specification on a nats-server of its own.
+func (b *bench) flow(ctx context.Context, name, spec string, env ...string) (*flow, error) {
+	f := &flow{b: b, name: name, dir: filepath.Join(b.dir, name), nats: servers.NATS(b, 1).Nodes[0]}
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(p.dir, name+".yaml")
+	f.env = append(os.Environ(), append(env, "RUNNEL_NATS_URL="+f.nats.URL(), "RUNNEL_NATS_SYNC_INTERVAL=100ms", "RUNNEL_HTTP=none", "RUNNEL_SETTLE=1ms")...)
+	return f, f.deploy(ctx, spec)
+}
+
+func (f *flow) deploy(ctx context.Context, spec string) error {
+	file := filepath.Join(f.dir, "spec.yaml")
 	if err := os.WriteFile(file, []byte(spec), 0o644); err != nil {
-		return nil, err
+		return err
 	}
-	p.cmd = exec.Command(b.binary, "run", file, "--data", filepath.Join(p.dir, "data"))
-	if b.source != nil {
-		p.cmd.Env = append(os.Environ(), "BENCH_SOURCE="+b.source.PostgresURL(), "BENCH_TARGET="+b.target.PostgresURL())
+	c := exec.CommandContext(ctx, f.b.binary, "deploy", file)
+	c.Env = f.env
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("deploy: %w: %s", err, out)
 	}
-	log, err := os.Create(filepath.Join(p.dir, "log"))
+	return nil
+}
+
+// process is a child.
+type process struct {
+	cmd *exec.Cmd
+	out string
+}
+
+// start runs a child; it is killed at the end of the measurement.
+func (f *flow) start(bin string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(bin, args...), out: filepath.Join(f.dir, args[0]+".log")}
+	p.cmd.Env = f.env
+	log, err := os.OpenFile(p.out, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +68,54 @@ func (b *bench) start(name, spec string) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	b.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	f.b.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
 	return p, nil
+}
+
+func (f *flow) agent() (*process, error) { return f.start(f.b.binary, "capture", "bench") }
+
+func (f *flow) worker() (*process, error) { return f.start(f.b.binary, "worker") }
+
+// prepared runs an agent until it has read its tables, which are empty, so that the next one finds a slot that stands before the
+// backlog. A load counts only once its stream has been there for a minute, except for a build with failpoints, which is told so.
+func (f *flow) prepared(ctx context.Context) error {
+	p, err := f.start(f.b.binary+"-failpoints", "capture", "bench")
+	if err != nil {
+		return err
+	}
+	if err := p.says(ctx, "load finished"); err != nil {
+		return err
+	}
+	return p.stop()
+}
+
+func (p *process) log() string {
+	b, err := os.ReadFile(p.out)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// says waits until the process has printed something.
+func (p *process) says(ctx context.Context, what string) error {
+	return until(ctx, func() (bool, error) {
+		if strings.Contains(p.log(), what) {
+			return true, nil
+		}
+		if _, err := readStat(p.cmd.Process.Pid); err != nil {
+			return false, fmt.Errorf("%s ended:\n%s", p.cmd.Args[:2], p.log())
+		}
+		return false, nil
+	})
 }
 
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		return fmt.Errorf("runnel ended early:\n%s", p.log())
+		return fmt.Errorf("it ended early:\n%s", p.log())
 	}
 	if err := p.cmd.Wait(); err != nil {
 		return fmt.Errorf("runnel: %w:\n%s", err, p.log())
@@ -73,26 +123,14 @@ func (p *process) stop() error {
 	return nil
 }
 
-// stream opens the stream of the running process.
-func (p *process) stream(ctx context.Context) (*stream.Stream, func(), error) {
-	b, err := os.ReadFile(filepath.Join(p.dir, "data", "nats.json"))
+// stream opens the source's stream, until the measurement ends.
+func (f *flow) stream(ctx context.Context) (*stream.Stream, error) {
+	c, err := stream.Connect(ctx, stream.Config{URL: f.nats.URL(), Name: "bench"})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var a struct{ URL, User, Password string }
-	if err := json.Unmarshal(b, &a); err != nil {
-		return nil, nil, err
-	}
-	c, err := stream.Connect(ctx, stream.Config{URL: a.URL, User: a.User, Password: a.Password, Name: "bench"})
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := stream.Open(ctx, c, "bench")
-	if err != nil {
-		c.Close()
-		return nil, nil, err
-	}
-	return s, c.Close, nil
+	f.b.Cleanup(c.Close)
+	return stream.Open(ctx, c, "bench")
 }
 
 // until polls until f is true.
@@ -105,7 +143,7 @@ func until(ctx context.Context, f func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -113,8 +151,17 @@ func until(ctx context.Context, f func() (bool, error)) error {
 func execute(ctx context.Context, c *pgx.Conn, sql ...string) error {
 	for _, s := range sql {
 		if _, err := c.Exec(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
+			return fmt.Errorf("%.200s: %w", s, err)
 		}
 	}
 	return nil
+}
+
+// connect is a session until the measurement ends.
+func (b *bench) connect(ctx context.Context, s *servers.Server) (*pgx.Conn, error) {
+	c, err := pgx.Connect(ctx, s.PostgresURL())
+	if err == nil {
+		b.Cleanup(func() { _ = c.Close(context.Background()) })
+	}
+	return c, err
 }
