@@ -116,7 +116,7 @@ type stored struct {
 }
 
 func (r *Registry) readStored(ctx context.Context) (*stored, error) {
-	s := &stored{sources: map[string]Named[SourceRecord]{}, functions: map[string]Named[FunctionRecord]{}}
+	s := &stored{sources: map[string]Named[SourceRecord]{}, functions: map[string]Named[FunctionRecord]{}, parsed: Files{copies: map[string]string{}}}
 	sources, err := r.ListSources(ctx)
 	if err != nil {
 		return nil, err
@@ -138,13 +138,16 @@ func (r *Registry) readStored(ctx context.Context) (*stored, error) {
 			return nil, fmt.Errorf("stored specification: %w", err)
 		}
 		s.functions[n.Name], s.parsed.Functions = n, append(s.parsed.Functions, *parsed)
+		if c := n.Record.Copy; c != nil {
+			s.parsed.copies[n.Name] = c.Of
+		}
 	}
 	return s, nil
 }
 
 // checkAgainst checks the files together with what is deployed and not in them.
 func (f *Files) checkAgainst(s *stored) error {
-	others := &Files{}
+	others := &Files{copies: s.parsed.copies}
 	for _, source := range s.parsed.Sources {
 		if !slices.ContainsFunc(f.Sources, func(x Source) bool { return x.Name == source.Name }) {
 			others.Sources = append(others.Sources, source)

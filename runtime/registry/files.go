@@ -18,6 +18,7 @@ type Files struct {
 	Tests     []Test            // of ReadTests only
 	Text      map[string]string // "source/<name>" or "function/<name>" to the document's own text, references unresolved
 
+	copies    map[string]string    // of what is deployed: whose copy a function is
 	documents map[string]*document // by the same keys, so that a fault found later still names its place
 }
 

@@ -81,7 +81,7 @@ func TestReadFiles(t *testing.T) {
 			Truncate: registry.TruncateIgnore,
 		}},
 	}
-	if d := cmp.Diff(want, &registry.Files{Sources: f.Sources, Functions: f.Functions}, cmp.Comparer(func(a, b map[string]string) bool { return true }), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "documents" }, cmp.Ignore())); d != "" {
+	if d := cmp.Diff(want, &registry.Files{Sources: f.Sources, Functions: f.Functions}, cmp.Comparer(func(a, b map[string]string) bool { return true }), cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "documents" || p.String() == "copies" }, cmp.Ignore())); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 

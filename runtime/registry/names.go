@@ -165,6 +165,9 @@ func (f *Files) checkTogether(deployed *Files) {
 			if functions[j].Name == fn.Name || j < len(f.Functions) && (j > i || f.documents[kindFunction+"/"+functions[j].Name].broken) {
 				continue // itself, or reported at the later one
 			}
+			if deployed != nil && deployed.copies[functions[j].Name] == fn.Name {
+				continue // patterns of the two overlap where no two tables do
+			}
 			if name := clash(fn, &functions[j]); name != "" {
 				d.at("to", "%s and function %q would both write %s %q at the same URL; give one of them another name", d, functions[j].Name, fn.To.Kind(), name)
 			}
