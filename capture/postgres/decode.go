@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -13,7 +14,7 @@ import (
 // Bounds of what one Next gives.
 const (
 	runBytes = 1 << 20
-	runItems = 1024
+	runItems = 4096
 )
 
 // decoder turns pgoutput's messages (protocol 1) into items. What it gives stays valid until reset.
@@ -27,6 +28,9 @@ type decoder struct {
 	met   event.Position // a change not after that
 	must  bool           // it has still to be met
 	last  event.Position // newest Committed or Idle given
+
+	ahead int64 // milliseconds that a transaction needs to get here, by both clocks, where there is no backlog
+	lag   int64 // milliseconds that the one read last needed beside
 
 	tx transaction
 
@@ -171,9 +175,18 @@ func (d *decoder) begin(r *reader) error {
 			return err
 		}
 	}
+	if d.lag = time.Now().UnixMilli() - d.ahead - unixMS(micros); d.lag < 0 {
+		d.ahead, d.lag = d.ahead+d.lag, 0
+	}
 	d.tx = transaction{open: true, skip: commit < d.after.Commit, commit: commit, commitMS: unixMS(micros), xid: d.widen(xid)}
 	return nil
 }
+
+// late says whether what was read last had been committed long before.
+func (d *decoder) late() bool { return d.lag > backlogAge.Milliseconds() }
+
+// caughtUp takes what was read last for what comes without a backlog: the clocks may differ, or commits may wait for a standby.
+func (d *decoder) caughtUp() { d.ahead, d.lag = d.ahead+d.lag, 0 }
 
 func (d *decoder) commit(r *reader) error {
 	r.byte() // flags

@@ -66,7 +66,7 @@ func TestOneLargeTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		runs++
-		if len(run.Items) > 1030 {
+		if len(run.Items) > 4102 {
 			t.Errorf("%d items at once", len(run.Items))
 		}
 		for _, i := range run.Items {
@@ -81,7 +81,7 @@ func TestOneLargeTransaction(t *testing.T) {
 			}
 		}
 	}
-	if n != rows || last != rows || runs < rows/1030 {
+	if n != rows || last != rows || runs < rows/4102 {
 		t.Errorf("%d changes, the last at %d, in %d runs", n, last, runs)
 	}
 }

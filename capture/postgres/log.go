@@ -91,12 +91,16 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 			l.broken = err // what was decoded in part is lost
 			return capture.Run{}, err
 		}
-		if d.ready() {
+		if d.ready() && (d.full() || !l.gather(ctx)) {
 			items, err := d.finish(ctx)
 			l.broken = err
 			return capture.Run{Items: items, More: l.wire.frames.more()}, err
 		}
-		switch err := l.wire.fill(ctx); {
+		waited, err := l.wire.fill(ctx, d.late())
+		if waited > calm {
+			d.caughtUp()
+		}
+		switch {
 		case errors.Is(err, errSilent):
 			if err := l.alive(ctx); err != nil {
 				return capture.Run{}, err
@@ -105,6 +109,15 @@ func (l *Log) Next(ctx context.Context) (capture.Run, error) {
 			return capture.Run{}, err
 		}
 	}
+}
+
+// gather reads more of a backlog into a run, as long as much comes. An error comes again, once the run was given.
+func (l *Log) gather(ctx context.Context) bool {
+	if !l.wire.low.on {
+		return false
+	}
+	more, err := l.wire.fillMuch(ctx)
+	return more && err == nil
 }
 
 // buffered handles the messages that were read already, as far as they fit into a run.

@@ -8,12 +8,15 @@ import (
 
 // The walsender writes every row by itself, and a reader that is woken for each of them halves its speed: the wake-ups, not
 // the rows, are what both sides are busy with. While much arrives the kernel is asked to wake us only for a large amount
-// (SO_RCVLOWAT), or after a moment; at the end of a burst that moment is lost once.
+// (SO_RCVLOWAT), or after a moment; at the end of a burst that moment is lost once. On a busy machine a backlog does not look like a
+// burst: what was committed a while ago is one too, whatever its rate.
 const (
-	lowWater    = 64 << 10
+	lowWater    = 128 << 10
 	lowWait     = 10 * time.Millisecond
 	burstBytes  = 128 << 10 // in burstWindow: a backlog
 	burstWindow = 20 * time.Millisecond
+	backlogAge  = 200 * time.Millisecond
+	calm        = 50 * time.Millisecond // nothing came for so long: there is no backlog
 )
 
 // lowWaterMark switches SO_RCVLOWAT of a TCP connection.
@@ -35,9 +38,13 @@ func newLowWaterMark(c net.Conn) lowWaterMark {
 	return m
 }
 
-// received counts what one read gave.
-func (m *lowWaterMark) received(n int) {
+// received counts what one read gave, and whether it is late.
+func (m *lowWaterMark) received(n int, late bool) {
 	if m.on || m.raw == nil {
+		return
+	}
+	if late {
+		m.set(lowWater)
 		return
 	}
 	if now := time.Now(); now.Sub(m.since) > burstWindow {

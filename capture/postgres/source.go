@@ -184,11 +184,13 @@ func (a *acquisition) take(ctx context.Context) (capture.Log, error) {
 		l.history, l.historyErr = readHistory(ctx, a.wire.conn, uint32(system.Timeline))
 	}
 	var xmax string
+	var clock int64
 	l.info = capture.Info{Identity: system.SystemID, Connector: connector, Database: system.DBName, Timeline: uint32(system.Timeline),
 		Flushed: l.at(system.XLogPos), Slot: a.cfg.Slot}
-	err = a.pool.QueryRow(ctx, `SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp())::bigint, pg_snapshot_xmax(pg_current_snapshot())::text`).
-		Scan(&l.info.Server, &l.info.Clock, &xmax)
+	err = a.pool.QueryRow(ctx, `SELECT current_setting('server_version'), (extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_snapshot_xmax(pg_current_snapshot())::text`).
+		Scan(&l.info.Server, &clock, &xmax)
 	if err == nil {
+		l.info.Clock, l.dec.ahead = clock/1000, time.Now().UnixMilli()-clock
 		l.dec.xid, err = strconv.ParseUint(xmax, 10, 64)
 	}
 	if err != nil {

@@ -118,27 +118,29 @@ func (w *wire) watch(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { w.socket.SetReadDeadline(time.Unix(1, 0)) })
 }
 
-// fill waits until something was read; ctx is being watched. errSilent: nothing came for a long time.
-func (w *wire) fill(ctx context.Context) error {
+// fill waits until something was read, and says how long nothing was there; ctx is being watched. errSilent: nothing came for a long
+// time. late says that what was read last had been committed long before.
+func (w *wire) fill(ctx context.Context, late bool) (waited time.Duration, err error) {
 	if w.low.on {
 		if done, err := w.fillMuch(ctx); done {
-			return err
+			return 0, err
 		}
 	}
 	// The order matters: the deadline that the watch sets comes after this one, or ctx has ended already.
-	w.socket.SetReadDeadline(time.Now().Add(silence))
+	began := time.Now()
+	w.socket.SetReadDeadline(began.Add(silence))
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	n, err := w.frames.fill()
 	if err == nil {
-		w.low.received(n)
-		return nil
+		w.low.received(n, late)
+		return time.Since(began), nil
 	}
 	if isTimeout(err) && ctx.Err() == nil && w.failure() == nil {
-		return errSilent
+		return silence, errSilent
 	}
-	return w.broken(ctx, err)
+	return 0, w.broken(ctx, err)
 }
 
 // fillMuch waits for a large amount, or for a moment; done is false where there was less.
