@@ -141,7 +141,7 @@ type member struct {
 func (c *crew) start(change func(*host.Config)) *member {
 	m := &member{memory: c.world, c: c, done: make(chan error, 1)}
 	cfg := host.Config{
-		World: m, Heartbeat: time.Hour, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		World: m, Heartbeat: 15 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		NewHandler: func(context.Context, *registry.Function) (sink.Handler, error) { return stuck{}, nil },
 	}
 	if change != nil {

@@ -175,6 +175,7 @@ func TestBisection(t *testing.T) {
 			// A consumer that seems to be silent, on a busy machine, would end the batch early.
 			stop := start(t, function, only(h), func(c *host.Config) { c.Heartbeat = 10 * time.Second })
 			h.complete(t, without(f.events, is(key)))
+			waitFor(t, "the letter", func() bool { return len(letters(t, function)) > 0 })
 			stop()
 			if largest != n || tries > most || h.back > 0 {
 				t.Errorf("%d tries for a batch of %d, %d are allowed; %d events twice or out of order", tries, largest, most, h.back)
