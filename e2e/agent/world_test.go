@@ -135,7 +135,7 @@ func (w *world) stop() {
 // until waits while the agent runs.
 func (w *world) until(what string, f func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(4*time.Minute); !f(); {
+	for end := time.Now().Add(4 * time.Minute); !f(); {
 		if time.Now().After(end) {
 			w.t.Fatalf("not within 4 minutes: %s", what)
 		}
