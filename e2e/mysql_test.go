@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -37,18 +38,19 @@ func mysqlPipeline(t *testing.T, flavor, yaml string, rows int, args ...string) 
 	return pipelineOf(t, ofMySQL(yaml, flavor), flavor, source, source.MySQLURL())
 }
 
+var kills = flag.Int("kills", 20, "TestMySQL: how often runnel is killed with each kind of source")
+
 // kill -9 at random moments under load, with MySQL and MariaDB as the source: afterwards each target equals the source, and the stream
 // holds every committed change exactly once, in order; also after a new column and a TRUNCATE.
 func TestMySQL(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, flavor, yaml string
-		kills              int
 		args               []string
 	}{
-		{mysql.MySQL, mysql.MySQL, threeTargets, 50, nil},
-		{mysql.MariaDB, mysql.MariaDB, threeTargets, 50, nil},
-		{"places", mysql.MySQL, threeTargets, 10, []string{"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"}},
+		{mysql.MySQL, mysql.MySQL, threeTargets, nil},
+		{mysql.MariaDB, mysql.MariaDB, threeTargets, nil},
+		{"places", mysql.MySQL, threeTargets, []string{"--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -58,13 +60,13 @@ func TestMySQL(t *testing.T) {
 			p.logged("capture started", 60*time.Second)
 			stop := p.traffic(1, 100)
 			r := rand.New(rand.NewPCG(1, 2))
-			for range tt.kills {
+			for range *kills {
 				<-time.After(time.Duration(100+r.IntN(700)) * time.Millisecond)
 				p.kill()
 				p.start()
 			}
 			n := stop()
-			t.Logf("%d kills over %d transactions with %d changes", tt.kills, n.Transactions(), n.Changes())
+			t.Logf("%d kills over %d transactions with %d changes", *kills, n.Transactions(), n.Changes())
 			p.equal(120 * time.Second)
 			judge()
 
