@@ -154,7 +154,7 @@ func (s *summary) add(r *simulation.Result) {
 }
 
 // fixed is how many schedules are played where no time is given, after those of testdata/seeds: some seconds' worth.
-const fixed = 40
+const fixed = 10
 
 // enough schedules show every rare path for certain.
 const enough = 1000
