@@ -37,6 +37,7 @@ const (
 	filling               // a function asks for its tables to be read again
 	succeeding            // a new generation of a function takes the place of the old one
 	swapping              // a copy of a function comes in its place
+	streaming             // a transaction is written that is larger than any group of the stream
 )
 
 var triggers = map[failpoint.Name]trigger{
@@ -62,7 +63,7 @@ var triggers = map[failpoint.Name]trigger{
 	failpoint.SucceedBefore: {1, succeeding}, failpoint.SucceedAfter: {1, succeeding},
 	failpoint.SwapStopped: {1, swapping}, failpoint.SwapMarked: {1, swapping}, failpoint.SwapBefore: {1, swapping},
 	failpoint.SwapAfter: {1, swapping}, failpoint.SwapDone: {1, swapping},
-	failpoint.TransactionStreamed: {10, working}, failpoint.CommitBefore: {100, working}, failpoint.CommitAfter: {100, working},
+	failpoint.TransactionStreamed: {10, streaming}, failpoint.CommitBefore: {100, working}, failpoint.CommitAfter: {100, working},
 	failpoint.ReleaseBefore: {8, ending}, failpoint.ReleaseAfter: {8, ending},
 	failpoint.MoveBefore: {4, moving}, failpoint.MoveReleased: {4, moving}, failpoint.ConsumerForgotten: {1, inheriting},
 }
@@ -163,7 +164,7 @@ func (w *World) killAt(ctx context.Context, name failpoint.Name, r *rand.Rand) e
 		release()
 	}
 	began := time.Now()
-	if err := w.diesAt(ctx, p, name, t, order, from); err != nil || t.way != succeeding || target.Kind != "postgres" {
+	if err := w.diesAt(ctx, p, name, t, order, from, r); err != nil || t.way != succeeding || target.Kind != "postgres" {
 		return err
 	}
 	// What is replayed into PostgreSQL in place goes back, and comes to the newest state in order.
@@ -197,11 +198,12 @@ func (w *World) copyOf(ctx context.Context, t *Target) error {
 }
 
 // diesAt does what leads to the failpoint, and waits for the end there.
-func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, order []string, from int64) error {
+func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t trigger, order []string, from int64, r *rand.Rand) error {
 	limited, cancel := context.WithTimeout(ctx, reachedWithin)
 	defer cancel()
 	dead := func() bool { return p.logged(from, "failpoint "+string(name)+killedAtFailpoint) }
 	var refused error
+	var large time.Time
 	for began := time.Now(); !dead(); {
 		var err error
 		switch {
@@ -213,6 +215,8 @@ func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t t
 			err = w.DB.Beside(limited, w.Source)
 		case t.way == ending:
 			err = w.ends(limited, p)
+		case t.way == streaming && (large.IsZero() || time.Since(large) > 30*time.Second):
+			refused, large = w.huge(limited, r), time.Now() // another fault may be in its way
 		case t.way == truncating && time.Since(began) > 2*time.Second:
 			w.Traffic.Truncate(limited)
 			began = time.Now()
@@ -222,6 +226,13 @@ func (w *World) diesAt(ctx context.Context, p *Process, name failpoint.Name, t t
 		}
 	}
 	return nil
+}
+
+// huge writes a transaction as the source's own fault does.
+func (w *World) huge(ctx context.Context, r *rand.Rand) error {
+	all := w.DB.Faults()
+	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == "source.huge" })
+	return all[i].Inject(ctx, w, r)
 }
 
 // ends tells a process to stop once changes have come through, and waits until it has. It may stop without having come to its
