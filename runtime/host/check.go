@@ -129,7 +129,8 @@ func (l *lane) idle(ctx context.Context) error {
 	passable := l.settled(end)
 	near := l.read.Sequence+1 < end.First+(end.Last-min(end.Last, end.First))/2
 	shorter := end.Last < l.read.Sequence // it lost its end
-	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near && !shorter {
+	another := end.Message != nil && end.Message.Last().Epoch() != l.read.Version.Epoch() // a writer came since, who may have used sequences again
+	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near && !shorter && !another {
 		return nil
 	}
 	l.idleAt = time.Now()
