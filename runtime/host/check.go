@@ -128,7 +128,7 @@ func (l *lane) idle(ctx context.Context) error {
 	}
 	passable := l.settled(end)
 	near := l.read.Sequence+1 < end.First+(end.Last-min(end.Last, end.First))/2
-	shorter := end.Last < l.read.Sequence // it lost its end
+	shorter := end.Last < l.read.Sequence                                                 // it lost its end
 	another := end.Message != nil && end.Message.Last().Epoch() != l.read.Version.Epoch() // a writer came since, who may have used sequences again
 	if time.Since(l.idleAt) < l.host.cfg.IdleEvery && !near && !shorter && !another {
 		return nil
