@@ -28,12 +28,13 @@ type order struct {
 	exceptions History
 	last       *event.Message
 	reached    map[string]event.Position // of each line of the log
+	changed    map[string]event.Position // the newest change of each line
 	seed       maphash.Seed
 	seen       map[uint64]struct{}
 }
 
 func newOrder(r *Report, exceptions History) *order {
-	return &order{r: r, exceptions: exceptions, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, reached: map[string]event.Position{}}
+	return &order{r: r, exceptions: exceptions, seed: maphash.MakeSeed(), seen: map[uint64]struct{}{}, reached: map[string]event.Position{}, changed: map[string]event.Position{}}
 }
 
 // line names what the positions of a log have their order in: of PostgreSQL all of it, of MySQL each server's own transactions, of MariaDB
@@ -79,6 +80,10 @@ func (o *order) message(m *event.Message, events []event.Event) {
 		o.say(Lost, m, "group %s without its beginning", g)
 	}
 	reached := o.reached[line(g.From)]
+	if last != nil && last.Writer != m.Writer && before(g.From, reached) && !before(g.From, o.changed[line(g.From)]) {
+		// A writer that was ordered to load everything again begins behind the newest change: what was only said to be read may be another log's.
+		o.reached[line(g.From)], reached = g.From, g.From
+	}
 	if before(g.From, reached) && o.exceptions.allows(Disordered, "", moment(time.UnixMilli(m.TimeMS))) { // the log goes on from here, past a declared gap
 		o.r.allow(Disordered)
 		o.reached[line(g.From)], reached = g.From, g.From
@@ -117,6 +122,9 @@ func (o *order) changes(m *event.Message, events []event.Event) (twice bool) {
 			o.say(Disordered, m, "change %s is not in its place in group %s", id, m.Group)
 		}
 		last = p
+		if !behind(p, o.changed[line(p)]) {
+			o.changed[line(p)] = p
+		}
 	}
 	return twice
 }

@@ -97,6 +97,19 @@ func right() *tape {
 	return s
 }
 
+// behindAMark says how far the log was read, and then less; the newest change lies before both.
+func behindAMark(another bool) *tape {
+	s := right()
+	s.log += 10
+	s.sweep(0)
+	if another {
+		s.fence(2)
+	}
+	s.log -= 5
+	s.sweep(0)
+	return s
+}
+
 func journal() []check.Entry {
 	return []check.Entry{
 		{ID: 1, XID: 7, At: at(1), Op: "i", Table: "orders", New: row(1, 1, 1)},
@@ -170,6 +183,8 @@ func TestStreamFindsWhatIsPlanted(t *testing.T) {
 			s.change(event.Create, 10, nil, row(9, 9, 4))
 			return s
 		}},
+		{"BehindAMark", "lost=0 duplicated=0 disordered=1", "goes back behind", func() *tape { return behindAMark(false) }},
+		{"BehindAMarkOfAnotherWriter", "lost=0 duplicated=0 disordered=0", "", func() *tape { return behindAMark(true) }},
 		{"GroupNotComplete", "lost=1 duplicated=0 disordered=0", "was never completed", func() *tape {
 			s := right()
 			s.all[len(s.all)-1].Group.N = 2
