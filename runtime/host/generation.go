@@ -36,6 +36,7 @@ type generation struct {
 	key       string // of its partitions' records, less the partition
 	share     share
 	entered   time.Time // when its lanes were about to start
+	alone     time.Time // since when the copy that is to come in its place is gone
 
 	stop context.CancelFunc
 	once sync.Once

@@ -127,11 +127,30 @@ func (g *generation) copyOf(ctx context.Context, s *registry.Swap) (registry.Fun
 	}
 	switch {
 	case errors.Is(err, stream.ErrNotFound) || err == nil && c.Generation != s.Generation:
+		if err := g.ended(ctx, s); err != nil {
+			return c, e, err
+		}
 		return c, e, haltError{fmt.Errorf("the copy %s of this function was deleted or deployed anew while it came in its place; run `runnel replay %s --cancel`", s.Copy, g.f.name)}
 	case err != nil:
 		return c, e, fmt.Errorf("read the record of function %s: %w", s.Copy, err)
 	}
 	return c, e, nil
+}
+
+// ended is an error where the copy is gone since another worker has brought the swap to its end meanwhile: the record says so, or is about
+// to be read again.
+func (g *generation) ended(ctx context.Context, s *registry.Swap) error {
+	now, _, err := g.current(ctx)
+	if err != nil {
+		return err
+	}
+	if g.alone.IsZero() {
+		g.alone = time.Now()
+	}
+	if over := now.Swap == nil || now.Swap.Done || now.Swap.Generation != s.Generation; over || time.Since(g.alone) < g.host.cfg.Lease {
+		return fmt.Errorf("the copy %s is gone; the record of function %s is read again", s.Copy, g.f.name)
+	}
+	return nil
 }
 
 // apart says what the copy still has to write before it is where the function stands, with all that was read for it alone.
