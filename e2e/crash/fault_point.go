@@ -78,9 +78,11 @@ func pointFaults() []Fault {
 		p := failpoint.Points[name]
 		all = append(all, Fault{
 			Name: pointPrefix + string(name), What: fmt.Sprintf("SIGKILL of the %s where %s", p.Role, p.What),
-			Late:   triggers[name].way == aged,
-			Needs:  func(w *World) bool { return w.reaches(name) },
-			Inject: func(ctx context.Context, w *World, r *rand.Rand) error { return w.killAt(ctx, name, r) },
+			Late: triggers[name].way == aged,
+			// Two of them would wait for each other's copy.
+			Exclusive: triggers[name].way == swapping,
+			Needs:     func(w *World) bool { return w.reaches(name) },
+			Inject:    func(ctx context.Context, w *World, r *rand.Rand) error { return w.killAt(ctx, name, r) },
 		})
 	}
 	return all
