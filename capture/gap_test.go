@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/runnel-dev/runnel/capture"
-	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/runtime/event"
 	"github.com/runnel-dev/runnel/runtime/stream"
 )
@@ -52,16 +51,7 @@ func TestGap(t *testing.T) {
 					t.Fatalf("the agent ended with %v, want a gap that names the way out", err)
 				}
 			}
-			p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
-			w.until(p, "settled", w.settled)
-			w.traffic(0)
-			w.until(p, "settled", w.settled)
-			w.end(p)
-			all, err := check.Read(t.Context(), w.st, w.db.source)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.equal(all)
+			w.readAgain()
 			if load := w.record().Load; !load.Sweep || !load.Done {
 				t.Errorf("the load is %+v, want a finished one that sweeps", load)
 			}

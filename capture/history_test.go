@@ -5,6 +5,7 @@ import (
 
 	"github.com/runnel-dev/runnel/capture"
 	"github.com/runnel-dev/runnel/e2e/check"
+	"github.com/runnel-dev/runnel/runtime/event"
 )
 
 // restoreAndGrow gives the source another history, beyond the marks with which the stream ends.
@@ -41,16 +42,7 @@ func TestPastHalfAGroup(t *testing.T) {
 	p := w.start(0, false)
 	w.until(p, "settled", w.settled)
 	w.end(p)
-	for n := 1; ; n++ {
-		w.traffic(0)
-		<-w.start(n, false).done
-		w.db.Kill()
-		if end, err := w.st.End(t.Context()); err != nil || n > 200 {
-			t.Fatalf("no agent died within a group: %v", err)
-		} else if !end.Message.Group.Complete() {
-			break
-		}
-	}
+	w.dieWithinAGroup(func() { w.traffic(0) })
 	w.pastAnotherHistory()
 }
 
@@ -58,17 +50,8 @@ func (w *world) pastAnotherHistory() {
 	t := w.t
 	t.Helper()
 	w.restoreAndGrow()
-	slot, old := w.db.confirmed, w.record().Load
-	p := w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
-	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
-	w.traffic(0)
-	w.until(p, "settled", w.settled)
-	w.end(p)
-	all, err := check.Read(t.Context(), w.st, w.db.source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.equal(all)
+	slot := w.db.confirmed
+	all := w.readAgain()
 	have := map[string]bool{}
 	for _, m := range all {
 		events, err := m.Decode(nil)
@@ -84,4 +67,39 @@ func (w *world) pastAnotherHistory() {
 			t.Errorf("change %s is not in the stream", id)
 		}
 	}
+}
+
+// dieWithinAGroup starts agents that die, a call later each time, until the stream ends in the middle of a group of the log.
+func (w *world) dieWithinAGroup(traffic func()) {
+	w.t.Helper()
+	for n := 1; ; n++ {
+		traffic()
+		<-w.start(n, false).done
+		w.db.Kill()
+		end, err := w.st.End(w.t.Context())
+		if err != nil || n > 200 {
+			w.t.Fatalf("no agent died within a group: %v", err)
+		}
+		if g := end.Message.Group; !g.Complete() && g.From != g.To {
+			return
+		}
+	}
+}
+
+// readAgain is a life of an agent that was ordered to read everything again, with traffic behind it. It gives the stream, which holds the
+// source's state.
+func (w *world) readAgain() []*event.Message {
+	w.t.Helper()
+	old := w.record().Load.ID
+	p := w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
+	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old })
+	w.traffic(0)
+	w.until(p, "settled", w.settled)
+	w.end(p)
+	all, err := check.Read(w.t.Context(), w.st, w.db.source)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.equal(all)
+	return all
 }

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/runnel-dev/runnel/capture"
-	"github.com/runnel-dev/runnel/e2e/check"
 	"github.com/runnel-dev/runnel/runtime/event"
 )
 
@@ -63,25 +62,6 @@ func TestHalfAGroupIsLeftBehind(t *testing.T) {
 	p := w.start(0, false)
 	w.until(p, "settled", w.settled)
 	w.end(p)
-	for n := 1; ; n++ {
-		w.db.Commit(op{'t', users, 0})
-		<-w.start(n, false).done
-		w.db.Kill()
-		if end, err := w.st.End(t.Context()); err != nil || n > 200 {
-			t.Fatalf("no agent died within a group: %v", err)
-		} else if g := end.Message.Group; !g.Complete() && g.From != g.To {
-			break
-		}
-	}
-	old := w.record().Load
-	p = w.start(0, false, func(c *capture.Config) { c.Resnapshot = true })
-	w.until(p, "settled", func() bool { return w.settled() && w.record().Load.ID != old.ID })
-	w.traffic(0)
-	w.until(p, "settled", w.settled)
-	w.end(p)
-	all, err := check.Read(t.Context(), w.st, w.db.source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.equal(all)
+	w.dieWithinAGroup(func() { w.db.Commit(op{'t', users, 0}) })
+	w.readAgain()
 }
