@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -51,13 +50,11 @@ func swapperOf(ctx context.Context, f *registry.Function, look func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachableWithin)
 	defer cancel()
-	h, err := newHandler(f, slog.New(slog.DiscardHandler))
+	h, done, err := lookAt(f)
 	if err != nil {
 		return err
 	}
-	if c, ok := h.(sink.Closer); ok {
-		defer c.Close()
-	}
+	defer done()
 	t, ok := h.(sink.Swapper)
 	if !ok {
 		return misconfigured("targets of function %s (%s) cannot be swapped", f.Name, f.To.Kind())
@@ -225,13 +222,11 @@ func (s *session) withdrawCopy(ctx context.Context, f *registry.Function, record
 		if err := s.letGo(ctx, c.Name); err != nil {
 			return fmt.Errorf("the copy %s is deleted, its target stays: %w", c.Name, err)
 		}
-		h, err := newHandler(c, slog.New(slog.DiscardHandler))
+		h, done, err := lookAt(c)
 		if err != nil {
 			return fmt.Errorf("the copy %s is deleted, its target stays, and can be dropped by hand: %w", c.Name, err)
 		}
-		if closer, ok := h.(sink.Closer); ok {
-			defer closer.Close()
-		}
+		defer done()
 		dropper, ok := h.(sink.Dropper)
 		if !ok {
 			return errors.New("the copy is deleted, its target stays, and can be dropped by hand")

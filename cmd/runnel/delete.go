@@ -85,13 +85,11 @@ func (d *deleteCommand) function(ctx context.Context, s *session, n named, in io
 		}
 		return d.take(out, n, nil, stays, func() error { return s.registry.DeleteFunction(ctx, n.name) })
 	}
-	h, err := newHandler(spec, slog.New(slog.DiscardHandler))
+	h, done, err := lookAt(spec)
 	if err != nil {
 		return err
 	}
-	if c, ok := h.(sink.Closer); ok {
-		defer c.Close()
-	}
+	defer done()
 	dropper, ok := h.(sink.Dropper)
 	if !ok {
 		return fmt.Errorf("%s cannot be dropped by runnel: delete the function without --drop-target", spec.Target())

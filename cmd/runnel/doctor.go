@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -231,14 +230,12 @@ func (d *doctorCommand) target(ctx context.Context, s *session, f *registry.Func
 		d.handler(ctx, s, f, report)
 		return
 	}
-	h, err := newHandler(f, slog.New(slog.DiscardHandler))
+	h, done, err := lookAt(f)
 	if err != nil {
 		report.Fail("specification", "", "%v", err)
 		return
 	}
-	if c, ok := h.(sink.Closer); ok {
-		defer c.Close()
-	}
+	defer done()
 	checker, ok := h.(sink.Checker)
 	if !ok {
 		return

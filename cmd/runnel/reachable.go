@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
 	"github.com/runnel-dev/runnel/runtime/event"
@@ -55,13 +54,11 @@ func (s *session) checkTarget(ctx context.Context, f *registry.Function, out io.
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachableWithin)
 	defer cancel()
-	handler, err := newHandler(f, slog.New(slog.DiscardHandler))
+	handler, done, err := lookAt(f)
 	if err != nil {
 		return err
 	}
-	if c, ok := handler.(sink.Closer); ok {
-		defer c.Close()
-	}
+	defer done()
 	check, ok := handler.(sink.Checker)
 	if !ok {
 		return nil

@@ -61,6 +61,17 @@ func newHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 	return h, nil
 }
 
+// lookAt makes the handler of a function for a command that looks at its target and is done. It says nothing into the log.
+func lookAt(f *registry.Function) (h sink.Handler, done func(), err error) {
+	if h, err = newHandler(f, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, nil, err
+	}
+	if c, ok := h.(sink.Closer); ok {
+		return h, c.Close, nil
+	}
+	return h, func() {}, nil
+}
+
 func makeHandler(f *registry.Function, log *slog.Logger) (sink.Handler, error) {
 	var missing error
 	resolve := func(s string) string {
